@@ -1,0 +1,1 @@
+"""Backbeat's hardware in Amaranth, and the models that say what it returns."""

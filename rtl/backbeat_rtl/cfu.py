@@ -1,0 +1,60 @@
+"""The CFU door: the core under the port names that CFU-Playground and LiteX expect."""
+
+from amaranth.hdl import ClockDomain, Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import Config
+from .core import Core
+
+__all__ = ["Cfu"]
+
+
+class Cfu(wiring.Component):
+    """Custom function unit for VexRiscv, usable as LiteX's ``cpu_cfu``.
+
+    ``cmd_valid`` holds until ``cmd_ready``; the payload counts only in that cycle. Exactly one
+    response per command, stable until ``rsp_ready``.
+
+    Source: CFU-Playground, ``docs/source/interface.rst``.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    As in CFU-Playground; ``reset`` is synchronous, active high.
+    """
+
+    def __init__(self, config: Config):
+        self.core = Core(config)
+        super().__init__({
+            "cmd_valid":               In(1),
+            "cmd_ready":               Out(1),
+            "cmd_payload_function_id": In(10),
+            "cmd_payload_inputs_0":    In(32),
+            "cmd_payload_inputs_1":    In(32),
+            "rsp_valid":               Out(1),
+            "rsp_ready":               In(1),
+            "rsp_payload_outputs_0":   Out(32),
+            "reset":                   In(1),
+            "clk":                     In(1),
+        })
+
+    def elaborate(self, _platform):
+        m = Module()
+        m.domains.sync = domain = ClockDomain()
+        domain.clk, domain.rst = self.clk, self.reset
+        m.submodules.core = core = self.core
+        m.d.comb += [
+            core.i.valid.eq(self.cmd_valid),
+            core.i.payload.function_id.eq(self.cmd_payload_function_id),
+            core.i.payload.input_0.eq(self.cmd_payload_inputs_0),
+            core.i.payload.input_1.eq(self.cmd_payload_inputs_1),
+            self.cmd_ready.eq(core.i.ready),
+            core.o.ready.eq(self.rsp_ready),
+            self.rsp_valid.eq(core.o.valid),
+            self.rsp_payload_outputs_0.eq(core.o.payload),
+        ]
+        return m

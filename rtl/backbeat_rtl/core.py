@@ -1,0 +1,78 @@
+"""The core behind any door: a stream of commands in, a stream of responses out."""
+
+from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import Config
+from .engine import Command, Engine
+from .isa import Op
+
+__all__ = ["Core"]
+
+
+class Core(wiring.Component):
+    """Takes one command per cycle and answers each exactly once, in order.
+
+    A command that has to wait for the hardware waits in the command register, with everything
+    behind it. RESET never waits: it clears all but buffer contents and answers 0. But a command
+    that is waiting is ahead of it, so no wait may depend on a later command (see :class:`Engine`).
+
+    Latency 2 cycles from command to response. Neither ``ready`` depends on the other stream in the
+    same cycle, so no path leads through the core from the CPU and back to it.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    i : stream of Command
+    o : stream of 32 bit
+    """
+
+    def __init__(self, config: Config):
+        self.engine = Engine(config)
+        super().__init__({
+            "i": In(stream.Signature(Command)),
+            "o": Out(stream.Signature(32)),
+        })
+
+    def elaborate(self, _platform):
+        m = Module()
+        resetting = Signal()
+        m.submodules.engine = ResetInserter(resetting)(self.engine)
+        engine = self.engine
+
+        # The command register.
+        command, full = Signal(Command), Signal()
+        execute, is_reset, room = Signal(), Signal(), Signal()
+        m.d.comb += [
+            is_reset.eq(command.function_id[:3] == Op.RESET),
+            execute.eq(full & room & ~resetting & (engine.o_ready | is_reset)),
+            engine.i_command.eq(command),
+            engine.i_execute.eq(execute & ~is_reset),
+            self.i.ready.eq(~full | execute),
+        ]
+        m.d.sync += resetting.eq(execute & is_reset)
+        with m.If(self.i.ready):
+            m.d.sync += [full.eq(self.i.valid), command.eq(self.i.payload)]
+
+        # Two response registers, so that a command need not look at the response's ready.
+        second, second_full = Signal(32), Signal()
+        result = Signal(32)
+        m.d.comb += [room.eq(~second_full), result.eq(engine.o_result)]
+        with m.If(is_reset):
+            m.d.comb += result.eq(0)
+        with m.If(self.o.ready | ~self.o.valid):
+            m.d.sync += [
+                self.o.valid.eq(second_full | execute),
+                second_full.eq(0),
+            ]
+            with m.If(second_full):
+                m.d.sync += self.o.payload.eq(second)
+            with m.Else():
+                m.d.sync += self.o.payload.eq(result)
+        with m.Elif(execute):
+            m.d.sync += [second.eq(result), second_full.eq(1)]
+        return m

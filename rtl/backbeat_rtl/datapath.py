@@ -1,0 +1,135 @@
+"""Everything between operand words and sums: loaders, scratchpads, sequencer, array, accumulators."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from . import accumulators, array, scratchpad
+from .accumulators import Accumulators
+from .array import SystolicArray
+from .config import WORD, Config
+from .loader import Loader
+from .pipeline import delay
+from .scratchpad import Scratchpad, Transposer
+from .sequencer import Sequencer
+
+__all__ = ["Datapath"]
+
+
+class Datapath(wiring.Component):
+    """Takes panels of operand words, multiplies them, holds the sums until they are read.
+
+    Latency from a run's acceptance to its first sum in the accumulators is the sum of those of
+    sequencer, scratchpad, array and accumulators; nothing in it ever stalls.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    i_word, i_word_valid
+        Operand word for port ``i_port`` (0: A, 1: B).
+    i_start : bit[2], i_panel
+        Start of a panel, per port (see :class:`Loader`).
+    o_loading : bit[2]
+        Words of the panel are missing, per port.
+    i_run, o_busy, o_feeding
+        See :class:`Sequencer`.
+    o_fed : {valid, a_half, b_half}
+        The last read of a run has left the last lane: its halves may be written again.
+    o_end : {valid, half}
+        The last sum of a run is in its accumulator.
+    i_read, i_read_valid, o_read_ready, o_value, o_value_valid
+        See :class:`Accumulators`.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        c = config
+        self.load_a = Loader(lanes=c.rows, depth=c.depth, tiles=c.tiles)
+        self.load_b = Loader(lanes=c.columns, depth=c.depth, tiles=c.tiles)
+        self.sequencer = Sequencer(depth=c.depth, tiles=c.tiles, period=c.row_pairs,
+                                   settle=accumulators.UPDATE)
+        self.array = SystolicArray(rows=c.rows, columns=c.columns, max_k=c.depth)
+        self.accumulators = Accumulators(row_pairs=c.row_pairs, columns=c.columns,
+                                         width=self.array.width, slots=2 * c.tiles)
+        self.panel = data.StructLayout({
+            "depth": range(c.depth + 1), "tiles": range(c.tiles + 1),
+            "last": range(max(c.rows, c.columns) + 1), "half": 1, "across": 1})
+        super().__init__({
+            "i_word":        In(8 * WORD),
+            "i_word_valid":  In(1),
+            "i_port":        In(1),
+            "i_start":       In(2),
+            "i_panel":       In(self.panel),
+            "o_loading":     Out(2),
+            "i_run":         In(stream.Signature(self.sequencer.run)),
+            "o_busy":        Out(1),
+            "o_feeding":     Out(1),
+            "o_fed":         Out(data.StructLayout({"valid": 1, "a_half": 1, "b_half": 1})),
+            "o_end":         Out(data.StructLayout({"valid": 1, "half": 1})),
+            "i_read":        In(self.accumulators.row),
+            "i_read_valid":  In(1),
+            "o_read_ready":  Out(1),
+            "o_value":       Out(self.accumulators.o_value.shape()),
+            "o_value_valid": Out(1),
+        })
+
+    def elaborate(self, _platform):
+        m = Module()
+        c = self.config
+        m.submodules.load_a, m.submodules.load_b = self.load_a, self.load_b
+        m.submodules.sequencer = sequencer = self.sequencer
+        m.submodules.array = mac_array = self.array
+        m.submodules.accumulators = sums = self.accumulators
+        m.submodules.transposer = transposer = Transposer()
+        m.submodules.pad_a = pad_a = Scratchpad(lanes=c.rows, group=2, depth=c.depth)
+        m.submodules.pad_b = pad_b = Scratchpad(lanes=c.columns, group=1, depth=c.depth)
+
+        # Operand words: a cycle for the loader to say where, one for the lanes to hear it.
+        across = Mux(self.i_port, self.load_b.o_across, self.load_a.o_across)
+        m.d.comb += [
+            transposer.i_word.eq(delay(m, self.i_word, 1, name="word")),
+            transposer.i_across.eq(delay(m, across, 1, name="across")),
+        ]
+        for port, (loader, pad) in enumerate(((self.load_a, pad_a), (self.load_b, pad_b))):
+            for name in ("depth", "tiles", "last", "half", "across"):
+                m.d.comb += loader.i_panel[name].eq(self.i_panel[name])
+            m.d.comb += [
+                loader.i_start.eq(self.i_start[port]),
+                loader.i_word.eq(self.i_word_valid & (self.i_port == port)),
+                self.o_loading[port].eq(loader.o_active),
+                pad.i_write.eq(loader.o_write),
+                pad.i_data.eq(transposer.o_data),
+            ]
+
+        # Array.
+        wiring.connect(m, wiring.flipped(self.i_run), sequencer.i_run)
+        last = Signal.like(sequencer.o_last)
+        m.d.comb += [
+            pad_a.i_read.eq(sequencer.o_a), pad_b.i_read.eq(sequencer.o_b),
+            mac_array.i_first.eq(pad_a.o_first),
+            mac_array.i_b.as_value().eq(pad_b.o_operands.as_value()),
+            mac_array.i_a.as_value().eq(pad_a.o_operands.as_value()),
+            last.eq(sequencer.o_last),
+            mac_array.i_last.eq(delay(m, last, scratchpad.READ_LATENCY, name="last")),
+            self.o_busy.eq(sequencer.o_busy), self.o_feeding.eq(sequencer.o_feeding),
+        ]
+
+        # Each tile's accumulators follow it through scratchpad and array.
+        lag = scratchpad.READ_LATENCY + array.LATENCY - accumulators.LEAD
+        tile = delay(m, Cat(last, sequencer.o_tile.as_value()), lag, name="tile", reset=True)
+        m.d.comb += [
+            sums.i_tile.eq(tile),
+            sums.i_sums.eq(mac_array.o_sums),
+            sums.i_read.eq(self.i_read), sums.i_read_valid.eq(self.i_read_valid),
+            self.o_read_ready.eq(sums.o_read_ready),
+            self.o_value.eq(sums.o_value), self.o_value_valid.eq(sums.o_value_valid),
+            self.o_end.eq(sums.o_end),
+        ]
+        ended = Cat(last & sequencer.o_tile.end, sequencer.o_a.address[-1],
+                    sequencer.o_b.address[-1])
+        m.d.comb += self.o_fed.as_value().eq(
+            delay(m, ended, max(c.row_pairs, c.columns) + 1, name="fed", reset=True))
+        return m

@@ -1,0 +1,113 @@
+"""Runs panels through the array: which operand byte is read in which cycle, and where sums go."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import WORD
+
+__all__ = ["Sequencer"]
+
+
+class Sequencer(wiring.Component):
+    """Feeds every tile of ``A panel @ B panel``, one step of K per cycle, tile after tile.
+
+    Row tiles are the outer loop, column tiles the inner one; the accumulator slot counts them. A
+    tile takes max(depth, ``period``) cycles, the last one of a run at least ``settle``, so that
+    the next run may accumulate onto it. No cycle is lost between tiles, nor between runs if the
+    next one is waiting.
+
+    Latency 2 cycles from an accepted run to its first read.
+
+    Parameters
+    ----------
+    depth, tiles : int
+        Capacity of a half: bytes per lane, accumulator tiles.
+    period : int
+        Cycles that the array needs to drain a tile: its row pairs.
+    settle : int
+        Cycles that an accumulator needs between two updates.
+
+    Members
+    -------
+    i_run : stream of {depth, a_tiles, b_tiles, a_half, b_half, c_half, accumulate}
+        The product of two loaded panels.
+    o_a, o_b : {valid, first, address}
+        Scratchpad reads.
+    o_last : bit
+        Beside the last step of a tile.
+    o_tile : {slot, accumulate, end, half}
+        Which accumulators the current tile goes to; ``end``: it is the run's last.
+    o_busy, o_feeding : bit
+        A run is in progress; a step is being fed (performance counters).
+    """
+
+    def __init__(self, *, depth: int, tiles: int, period: int, settle: int):
+        self.depth, self.tiles = depth, tiles
+        self.period, self.settle = period, max(period, settle)
+        self.run = data.StructLayout({
+            "depth": range(depth + 1), "a_tiles": range(tiles + 1), "b_tiles": range(tiles + 1),
+            "a_half": 1, "b_half": 1, "c_half": 1, "accumulate": 1,
+        })
+        read = data.StructLayout({"valid": 1, "first": 1, "address": range(2 * depth)})
+        super().__init__({
+            "i_run":     In(stream.Signature(self.run)),
+            "o_a":       Out(read),
+            "o_b":       Out(read),
+            "o_last":    Out(1),
+            "o_tile":    Out(data.StructLayout(
+                {"slot": range(2 * tiles), "accumulate": 1, "end": 1, "half": 1})),
+            "o_busy":    Out(1),
+            "o_feeding": Out(1),
+        })
+
+    def elaborate(self, _platform):
+        m = Module()
+        run = Signal(self.run)
+        busy = self.o_busy
+        k = Signal(range(max(self.depth, self.settle) + 1))
+        i, j = Signal(range(self.tiles)), Signal(range(self.tiles))
+        slot = Signal(range(self.tiles))
+        words = self.depth // WORD
+        pitch = Signal(range(words + 1))                        # words of a tile in a lane
+        a_base, b_base = Signal(range(words + 1)), Signal(range(words + 1))
+
+        last_tile, tile_end, run_end = Signal(), Signal(), Signal()
+        m.d.comb += [
+            last_tile.eq((j == run.b_tiles - 1) & (i == run.a_tiles - 1)),
+            tile_end.eq((k >= run.depth - 1)
+                        & (k >= Mux(last_tile, self.settle, self.period) - 1)),
+            run_end.eq(tile_end & last_tile),
+            self.i_run.ready.eq(~busy | run_end),
+        ]
+
+        with m.If(busy):
+            m.d.sync += k.eq(k + 1)
+            with m.If(tile_end):
+                m.d.sync += [k.eq(0), slot.eq(slot + 1), j.eq(j + 1), b_base.eq(b_base + pitch)]
+                with m.If(j == run.b_tiles - 1):
+                    m.d.sync += [j.eq(0), b_base.eq(0), i.eq(i + 1), a_base.eq(a_base + pitch)]
+        with m.If(self.i_run.ready):
+            m.d.sync += busy.eq(self.i_run.valid)
+            m.d.sync += [
+                run.eq(self.i_run.payload), pitch.eq((self.i_run.payload.depth + WORD - 1) >> 3),
+                k.eq(0), i.eq(0), j.eq(0), slot.eq(0), a_base.eq(0), b_base.eq(0),
+            ]
+
+        feeding = busy & (k < run.depth)
+        bits = (words - 1).bit_length()
+        m.d.sync += [
+            self.o_feeding.eq(feeding),
+            self.o_last.eq(busy & (k == run.depth - 1)),
+            self.o_tile.slot.eq(Cat(slot, run.c_half)),
+            self.o_tile.accumulate.eq(run.accumulate),
+            self.o_tile.end.eq(last_tile),
+            self.o_tile.half.eq(run.c_half),
+        ]
+        for o_read, base, half in (self.o_a, a_base, run.a_half), (self.o_b, b_base, run.b_half):
+            m.d.sync += [
+                o_read.valid.eq(feeding),
+                o_read.first.eq(k == 0),
+                o_read.address.eq(Cat(k[:3], (base + (k >> 3))[:bits], half)),
+            ]
+        return m

@@ -1,0 +1,41 @@
+"""Verilog of any of our modules, byte-identical for the same source and configuration."""
+
+import re
+
+from amaranth.back import verilog
+
+from .cfu import Cfu
+from .config import Config
+
+__all__ = ["cfu_verilog", "to_verilog"]
+
+#: Amaranth writes every word of a memory's initial value; where all are zero a loop is shorter.
+_ZEROED_MEMORY = re.compile(
+    r"  reg \[(?P<width>\d+):0\] (?P<name>\\\S+ |\w+) \[(?P<last>\d+):0\];\n"
+    r"  initial begin\n(?:    (?:\\\S+ |\w+)\[\d+\] = \d+'h0+;\n)+  end\n")
+#: The only attributes that carry a path.
+_SOURCE = re.compile(r"^ *\(\* src = .*\*\)\n", re.MULTILINE)
+
+
+def _zero_in_a_loop(match: re.Match) -> str:
+    width, name, last = match["width"], match["name"], match["last"]
+    label = re.sub(r"\W", "_", name.strip())
+    return (f"  reg [{width}:0] {name} [{last}:0];\n"
+            f"  initial begin : zero_{label}\n"
+            f"    integer i;\n"
+            f"    for (i = 0; i <= {last}; i = i + 1) {name}[i] = 0;\n"
+            f"  end\n")
+
+
+def to_verilog(component, name: str) -> str:
+    """The component and all below it as one file, with top module ``name``.
+
+    Carries no source paths, so that it does not depend on where it was made.
+    """
+    text = verilog.convert(component, name=name, strip_internal_attrs=True)
+    return _ZEROED_MEMORY.sub(_zero_in_a_loop, _SOURCE.sub("", text))
+
+
+def cfu_verilog(config: "str | Config") -> str:
+    """``cfu.v``: the core with the CFU door, usable as LiteX's ``cpu_cfu``."""
+    return to_verilog(Cfu(Config.of(config)), "Cfu")

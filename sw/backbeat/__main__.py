@@ -1,0 +1,5 @@
+"""``python -m backbeat``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,27 @@
+"""Options that several commands share."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..files import write_atomically
+
+__all__ = ["Backend", "ConfigName", "JsonFile", "Seed", "write_json"]
+
+Backend = Annotated[str, typer.Option(help="model (NumPy, bit-exact) or verilator (the RTL).")]
+ConfigName = Annotated[str, typer.Option("--config", help="Array: 4x4, 8x8, 16x16 or 32x14.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+JsonFile = Annotated[str | None, typer.Option("--json", help="Write the figures there; - is stdout.")]
+
+
+def write_json(figures: dict, target: str | None):
+    """The figures to a file or, for "-", to stdout; nowhere for None."""
+    if target is None:
+        return
+    text = json.dumps(figures, indent=2) + "\n"
+    if target == "-":
+        print(text, end="")
+    else:
+        write_atomically(Path(target), text.encode())

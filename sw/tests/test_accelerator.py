@@ -1,0 +1,145 @@
+"""The driver: every shape and orientation, through the commands; and what it refuses."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import backbeat
+from backbeat.accelerator import Accelerator
+from backbeat.backends.door import DoorBackend
+from backbeat.measure import reference
+from backbeat_rtl.config import Config
+from backbeat_rtl.core_model import MAX_K, CoreModel, product
+from backbeat_rtl.isa import Error
+
+OPS = ("nn", "nt", "tn", "tt")
+
+
+class CoreModelBackend(DoorBackend):
+    """The commands carried out by the core's model: tests tiler and program without a simulator."""
+
+    name = "core-model"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.core = CoreModel(config)
+        self.identify()
+
+    def execute(self, batches):
+        for batch in batches:
+            for i in range(batch.count):
+                inputs = (batch.input_0, batch.input_1) if batch.inputs is None else batch.inputs[i]
+                response = self.core.execute(batch.function_id, *map(int, inputs))
+                if batch.outputs is not None:
+                    batch.outputs[i] = response
+        return 0
+
+    def close(self):
+        pass
+
+
+def operands(rng, m, n, k, op, low=-128):
+    a = rng.integers(low, 128, (m, k) if op[0] == "n" else (k, m), dtype=np.int8)
+    b = rng.integers(low, 128, (k, n) if op[1] == "n" else (n, k), dtype=np.int8)
+    return a, b
+
+
+def requantise(rng, n, rounding):
+    return backbeat.Requantise(rng.integers(-2**24, 2**24, n), rng.integers(28, 36, n),
+                               zero_point=int(rng.integers(-128, 128)), rounding=rounding,
+                               seed=int(rng.integers(2**32)), low=-100, high=120)
+
+
+@given(m=st.integers(1, 70), n=st.integers(1, 70), k=st.integers(1, 300), op=st.sampled_from(OPS),
+       config=st.sampled_from([Config(4, 4, 16, 2), Config(4, 6, 32, 8), Config(8, 14, 64, 4)]),
+       int8=st.booleans(), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=150, deadline=None)
+def test_commands_of_any_shape_make_the_product(m, n, k, op, config, int8, seed):
+    rng = np.random.default_rng(seed)
+    a, b = operands(rng, m, n, k, op)
+    acc = Accelerator(CoreModelBackend(config), config)
+    spec = requantise(rng, n, "stochastic") if int8 else None
+    np.testing.assert_array_equal(acc.gemm(a, b, op, requantize=spec), reference(a, b, op, spec))
+    assert acc.last.max_abs == np.abs(reference(a, b, op).astype(np.int64)).max()
+
+
+@given(m=st.integers(1, 40), n=st.integers(1, 40), k=st.integers(1, 3000), op=st.sampled_from(OPS),
+       seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_model_backend_is_exact(m, n, k, op, seed):
+    rng = np.random.default_rng(seed)
+    a, b = operands(rng, m, n, k, op)
+    with backbeat.open("model") as acc:
+        np.testing.assert_array_equal(acc.gemm(a, b, op), reference(a, b, op))
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_model_backend_equals_the_commands(rounding):
+    rng = np.random.default_rng(3)
+    a, b = operands(rng, 37, 29, 101, "tn")
+    spec, bias = requantise(rng, 29, rounding), rng.integers(-9999, 9999, 29).astype(np.int32)
+    config = Config(4, 6, 32, 8)
+    got = Accelerator(CoreModelBackend(config), config).gemm(a, b, "tn", bias=bias, requantize=spec)
+    with backbeat.open("model", config) as acc:
+        np.testing.assert_array_equal(acc.gemm(a, b, "tn", bias=bias, requantize=spec), got)
+    assert len(np.unique(got)) > 20, "a saturated result would prove nothing"
+
+
+def test_longest_k_does_not_overflow():
+    a = np.full((1, MAX_K), -128, np.int8)
+    c, max_abs = product(a, a.T)
+    assert c[0, 0] == max_abs == MAX_K * 2**14 < 2**31
+
+
+A, B = np.ones((4, 6), np.int8), np.ones((6, 5), np.int8)
+SPEC = backbeat.Requantise(1, 0)
+
+
+@pytest.mark.parametrize(("error", "match", "call"), [
+    (TypeError, "a must be a numpy.ndarray, got list", lambda g: g([[1]], B)),
+    (TypeError, "b must have dtype int8, got float64", lambda g: g(A, B.astype(float))),
+    (ValueError, r"a must have 2 dimensions, got shape \(4,\)", lambda g: g(A[:, 0].copy(), B)),
+    (ValueError, r"b must not be empty, got shape \(6, 0\)", lambda g: g(A, np.ones((6, 0), np.int8))),
+    (ValueError, "a must be C-contiguous", lambda g: g(A[:, ::2], B)),
+    (ValueError, "b must be C-contiguous", lambda g: g(A, np.asfortranarray(B))),
+    (ValueError, "op must be one of nn, nt, tn, tt, got 'xx'", lambda g: g(A, B, "xx")),
+    (ValueError, r"agree in K for op 'nt': .*K=6.*K=5", lambda g: g(A, B, "nt")),
+    (ValueError, "K of at most 131071.*got K=131072",
+     lambda g: g(np.ones((1, 131072), np.int8), np.ones((131072, 1), np.int8))),
+    (ValueError, "bias needs requantize", lambda g: g(A, B, bias=np.zeros(5, np.int32))),
+    (TypeError, "bias must be .* int32, got int64",
+     lambda g: g(A, B, bias=np.zeros(5, np.int64), requantize=SPEC)),
+    (ValueError, r"bias must have shape \(5,\).*got \(4,\)",
+     lambda g: g(A, B, bias=np.zeros(4, np.int32), requantize=SPEC)),
+    (TypeError, "requantize must be a Requantise, got dict", lambda g: g(A, B, requantize={})),
+    (ValueError, "multiplier must be one value or 5",
+     lambda g: g(A, B, requantize=backbeat.Requantise((1, 2), 0))),
+    (ValueError, "shift must be 0...62, got 63", lambda g: backbeat.Requantise(1, 63)),
+    (ValueError, "rounding must be", lambda g: backbeat.Requantise(1, 0, rounding="up")),
+    (ValueError, "backend must be one of model, verilator, got 'gpu'", lambda g: backbeat.open("gpu")),
+    (ValueError, "config must be one of 4x4.*got '3x3'", lambda g: backbeat.open("model", "3x3")),
+    (ValueError, "rows must be even", lambda g: Config(rows=3)),
+    (ValueError, "depth must be a power of two", lambda g: Config(depth=24)),
+])
+def test_bad_argument_is_named(error, match, call):
+    with backbeat.open("model") as acc, pytest.raises(error, match=match):
+        call(acc.gemm)
+
+
+def test_core_error_is_raised_and_the_core_works_again():
+    config = Config(4, 4, 16, 2)
+    acc = Accelerator(CoreModelBackend(config), config)
+    acc._backend.core.execute(0b1111111_001)  # SET of a register that does not exist
+    with pytest.raises(backbeat.AcceleratorError, match="ILLEGAL.*0x3f9") as caught:
+        acc.gemm(A, B)
+    assert caught.value.code == Error.ILLEGAL and caught.value.value == 0b1111111_001
+    np.testing.assert_array_equal(acc.gemm(A, B), np.full((4, 5), 6))
+
+
+def test_closed_accelerator_says_so():
+    acc = backbeat.open("model")
+    acc.close()
+    acc.close()
+    with pytest.raises(ValueError, match="closed"):
+        acc.gemm(A, B)
