@@ -87,7 +87,7 @@ OPERATIONS = {
     Op.RUN:     "Multiplies the loaded panels; waits while another run is queued. Returns at once.",
     Op.READOUT: "Starts reading a product; its words come when its runs have ended.",
     Op.READ:    "Next result word: one INT32, or up to four INT8 of a row. Waits for it.",
-    Op.RESET:   "Forgets everything but buffer contents, mid-run too. `funct7` is 0.",
+    Op.RESET:   "Forgets everything but buffer contents, mid-run too. Any `funct7`.",
 }
 
 READABLE = {
@@ -97,7 +97,7 @@ READABLE = {
     Read.ERROR:       "first error since reset, see Errors",
     Read.ERROR_VALUE: "the value that caused it",
     Read.MAX_ABS:     "largest accumulator magnitude read since it was cleared",
-    Read.CYCLES:      "clock cycles since power-up, modulo 2^32",
+    Read.CYCLES:      "clock cycles since reset, modulo 2^32",
     Read.BUSY:        "of these, cycles in which a run was in progress",
     Read.FED:         "of these, cycles in which the array was fed a step of K",
 }

@@ -5,7 +5,11 @@ from functools import lru_cache
 
 from backbeat_rtl.config import WORD, Config
 
-__all__ = ["Plan", "Step", "plan", "steps"]
+__all__ = ["Plan", "Step", "door_cycles", "plan", "steps"]
+
+
+def _ceil(value: int, divisor: int) -> int:
+    return -(-value // divisor)
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,10 @@ class Plan:
     rows_outer: bool
     words: int
 
+    @property
+    def runs(self) -> int:
+        return _ceil(self.m, self.a_panel) * _ceil(self.n, self.b_panel) * _ceil(self.k, self.chunk)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -42,32 +50,45 @@ class Step:
     last_chunk: bool
 
 
-def _ceil(value: int, divisor: int) -> int:
-    return -(-value // divisor)
+#: Plans that are simulated, of all that fit: those with the lowest bound.
+_CANDIDATES = 40
+#: Runs walked through in all: a product of so many runs is long enough for the bound to be close.
+_WALK = 20_000
+#: Cycles from a command to its effect at the far end of the array, roughly.
+_LATENCY = 40
 
 
 @lru_cache(maxsize=4096)
 def plan(m: int, n: int, k: int, config: Config) -> Plan:
-    """The loop nest with the fewest cycles at a door that moves one word per cycle.
+    """The loop nest that takes the fewest cycles at a door of one word or value per cycle.
 
-    Loading, computing and reading overlap; what cannot is the first panels' load and the last
-    macro-tile's reading. All feasible panel sizes are tried (some hundreds, once per shape).
+    All panel sizes that fit are tried (some hundreds, once per shape): first by a bound, then the
+    best of them by a walk through their runs.
     """
+    plans = sorted(_feasible(m, n, k, config), key=lambda p: max(
+        p.words + m * n, _compute(m, n, k, config)))
+    walks = max(1, min(_CANDIDATES, _WALK // plans[0].runs))
+    return min(plans[:walks], key=lambda p: door_cycles(p, config))
+
+
+def _compute(m: int, n: int, k: int, config: Config) -> int:
+    """Cycles of the array for a panel product."""
+    return _ceil(m, config.rows) * _ceil(n, config.columns) * max(k, config.row_pairs)
+
+
+def _feasible(m: int, n: int, k: int, config: Config):
+    """All plans whose panels fit the halves."""
     row_tiles, column_tiles = _ceil(m, config.rows), _ceil(n, config.columns)
-    compute = row_tiles * column_tiles * max(k, config.row_pairs)
-    best = None
     for a_tiles in range(1, min(row_tiles, config.tiles) + 1):
         for b_tiles in range(1, min(column_tiles, config.tiles // a_tiles) + 1):
             # Equal panels: no short rest at the end that leaves the array waiting for words.
             a_panels, b_panels = _ceil(row_tiles, a_tiles), _ceil(column_tiles, b_tiles)
-            if (_ceil(row_tiles, a_panels), _ceil(column_tiles, b_panels)) != (a_tiles, b_tiles):
-                continue
             capacity = config.depth // max(a_tiles, b_tiles) // WORD * WORD
-            if not capacity:
+            if (not capacity or _ceil(row_tiles, a_panels) != a_tiles
+                    or _ceil(column_tiles, b_panels) != b_tiles):
                 continue
             chunks = _ceil(k, capacity)
             chunk = _ceil(_ceil(k, chunks), WORD) * WORD
-            k_words = _ceil(k, WORD)
             for rows_outer in (True, False):
                 outer, inner = (a_panels, b_panels) if rows_outer else (b_panels, a_panels)
                 # The two halves of the outer operand keep up to two chunks over the inner loop.
@@ -75,15 +96,33 @@ def plan(m: int, n: int, k: int, config: Config) -> Plan:
                 inner_loads = 1 if inner * chunks <= 2 else outer
                 a_loads, b_loads = ((outer_loads, inner_loads) if rows_outer
                                     else (inner_loads, outer_loads))
-                words = (a_loads * m + b_loads * n) * k_words
-                a_panel = min(a_tiles * config.rows, m)
-                b_panel = min(b_tiles * config.columns, n)
-                cycles = (max(words + m * n, compute) + (a_panel + b_panel) * chunk // WORD
-                          + a_panel * b_panel)
-                if best is None or cycles < best[0]:
-                    best = cycles, Plan(m, n, k, a_tiles * config.rows, b_tiles * config.columns,
-                                        chunk, rows_outer, words)
-    return best[1]
+                yield Plan(m, n, k, a_tiles * config.rows, b_tiles * config.columns, chunk,
+                           rows_outer, (a_loads * m + b_loads * n) * _ceil(k, WORD))
+
+
+def door_cycles(p: Plan, config: Config) -> int:
+    """Cycles of a plan: commands in order at the door, runs in order behind it.
+
+    A load waits for the runs that use its half, a run for room in the queue of one, a read for the
+    end of its runs; everything else overlaps.
+    """
+    door = started = ended = 0
+    a_free, b_free = [0, 0], [0, 0]
+    finished = None
+    for step in steps(p):
+        rows, columns, k = (s.stop - s.start for s in (step.rows, step.columns, step.k))
+        if step.load_a:
+            door = max(door, a_free[step.a_half]) + rows * _ceil(k, WORD)
+        if step.load_b:
+            door = max(door, b_free[step.b_half]) + columns * _ceil(k, WORD)
+        door = max(door, started)
+        started = max(door, ended)
+        ended = started + _compute(rows, columns, k, config)
+        a_free[step.a_half] = b_free[step.b_half] = ended + _LATENCY
+        if finished:
+            door = max(door, finished[0]) + finished[1]
+        finished = (ended + _LATENCY, rows * columns) if step.last_chunk else None
+    return max(door, finished[0]) + finished[1]
 
 
 class _Halves:

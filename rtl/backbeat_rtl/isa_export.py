@@ -1,0 +1,97 @@
+"""docs/isa.md and the C header, from :mod:`backbeat_rtl.isa`.
+
+``python -m backbeat_rtl.isa_export`` writes both; the tests fail when a file differs.
+"""
+
+from pathlib import Path
+
+from . import isa
+
+__all__ = ["TARGETS", "c_header", "markdown", "main"]
+
+ROOT = Path(__file__).parents[2]
+
+
+def _table(header: tuple[str, ...], rows) -> list[str]:
+    return ["| " + " | ".join(map(str, row)) + " |"
+            for row in (header, ("---",) * len(header), *rows)]
+
+
+def _fields(word: str) -> list[str]:
+    return _table(("bits", "field", "meaning"), (
+        (f.lsb if f.width == 1 else f"{f.lsb + f.width - 1}:{f.lsb}", f"`{f.name}`", f.doc)
+        for f in isa.FIELDS[word]))
+
+
+def markdown() -> str:
+    """docs/isa.md."""
+    out = ["# Instruction set", "",
+           "Generated from `rtl/backbeat_rtl/isa.py` by `make isa`; do not edit.", "",
+           isa.__doc__.split("\n\n", 1)[1].split(" Hardware, driver")[0].strip().replace("``", "`"),
+           "",
+           "Every command gets exactly one response. Where nothing else is said it is 0, or the code "
+           "of the error that stopped the command. After the first error every command but GET and "
+           "RESET is answered with its code and has no other effect.", "", "## Operations", ""]
+    out += _table(("funct3", "operation", "what it does"),
+                  ((int(op), op.name, text) for op, text in isa.OPERATIONS.items()))
+    for title, note, table in (
+            ("Ports (funct7 of LOAD and PUSH)", "", isa.PORTS),
+            ("Registers read by GET", "", isa.READABLE),
+            ("Registers written by SET", "The value is input 0.", isa.WRITABLE),
+            ("Errors", "", isa.ERRORS)):
+        out += ["", f"## {title}", ""] + ([note, ""] if note else [])
+        out += _table(("code", "name", "meaning"),
+                      ((int(code), code.name, text) for code, text in table.items()))
+    out += ["", "## Words", "", "`LOAD.0` is input 0 of LOAD; the others are registers.", ""]
+    for word in isa.FIELDS:
+        out += [f"### {word}", "", *_fields(word), ""]
+    out += [
+        "## Order of operand words", "",
+        "A panel is `tiles` tiles of as many rows (columns of the array, for B) as the array has, the "
+        "last one of `last`, each `depth` steps of K.", "",
+        "- Along K (`across` = 0): row after row, each padded to a multiple of 8 bytes.",
+        "- Across rows (`across` = 1): step of K after step of K; in each, tile after tile, each "
+        "padded to a multiple of 8 bytes.", "",
+        "Both are the order in which a row-major matrix lies in memory.",
+    ]
+    return "\n".join(out) + "\n"
+
+
+def c_header() -> str:
+    """sw/firmware/backbeat_isa.h."""
+    out = ["/* Instruction set of the Backbeat core. Generated from rtl/backbeat_rtl/isa.py by",
+           " * `make isa`; do not edit. */", "#ifndef BACKBEAT_ISA_H", "#define BACKBEAT_ISA_H", ""]
+    for prefix, table in (("OP", isa.OPERATIONS), ("PORT", isa.PORTS), ("GET", isa.READABLE),
+                          ("SET", isa.WRITABLE), ("ERROR", isa.ERRORS)):
+        for code, text in table.items():
+            out.append(f"#define {f'BB_{prefix}_{code.name}':24} {int(code)}  /* {text} */")
+        out.append("")
+    out += [f"#define {'BB_IDENTITY':24} {isa.IDENTITY:#x}", f"#define {'BB_VERSION':24} {isa.VERSION}",
+            ""]
+    for word, fields in isa.FIELDS.items():
+        name = f"BB_{word.replace('.', '_')}"
+        for f in fields:
+            macro, mask = f"#define {name}_{f.name.upper()}", f"{(1 << f.width) - 1:#x}u"
+            out.append(f"{macro}(x) (((uint32_t)(x) & {mask}) << {f.lsb})")
+            out.append(f"{macro}_OF(w) (((uint32_t)(w) >> {f.lsb}) & {mask})")
+        out.append("")
+    out.insert(4, "\n#include <stdint.h>")
+    return "\n".join([*out, "#endif"]) + "\n"
+
+
+TARGETS = {
+    ROOT / "docs" / "isa.md": markdown,
+    ROOT / "sw" / "firmware" / "backbeat_isa.h": c_header,
+}
+
+
+def main():
+    """Writes the files."""
+    for path, render in TARGETS.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(render())
+        print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Backend verilator: the RTL in process, its cache, and what happens when something is missing."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import backbeat
+from backbeat.backends import build
+from backbeat.measure import reference
+from backbeat.program import Batch
+from backbeat_rtl import isa
+from backbeat_rtl.isa import Error, Op, function_id
+
+RNG = np.random.default_rng(5)
+A = RNG.integers(-128, 128, (13, 70), dtype=np.int8)
+B = RNG.integers(-128, 128, (70, 21), dtype=np.int8)
+
+
+@pytest.fixture(scope="module")
+def acc():
+    with backbeat.open("verilator", "4x4") as acc:
+        yield acc
+
+
+@pytest.mark.parametrize("low_a", [-127, -128])
+@pytest.mark.parametrize("low_b", [-127, -128])
+@pytest.mark.parametrize("op", ["nn", "nt", "tn", "tt"])
+def test_full_range_is_exact_whichever_side_has_the_minimum(acc, op, low_a, low_b):
+    a, b = np.maximum(A, low_a), np.maximum(B, low_b)
+    a, b = (np.ascontiguousarray(x) for x in (a.T if op[0] == "t" else a, b.T if op[1] == "t" else b))
+    np.testing.assert_array_equal(acc.gemm(a, b, op), reference(a, b, op))
+
+
+def test_same_bits_as_the_model_whatever_the_array():
+    spec = backbeat.Requantise(tuple(range(2**20, 2**20 + 21)), 31, rounding="stochastic", seed=9)
+    results = []
+    for backend, config in (("model", "16x16"), ("verilator", "4x4"), ("verilator", "8x8")):
+        with backbeat.open(backend, config) as acc:
+            results.append(acc.gemm(A, B, requantize=spec))
+    assert len(np.unique(results[0])) > 50
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_stalls_change_cycles_but_no_bit(acc):
+    straight, cycles = acc.gemm(A, B), acc.last.cycles
+    acc._backend.stall(seed=3, chance=0.3)
+    try:
+        np.testing.assert_array_equal(acc.gemm(A, B), straight)
+        assert acc.last.cycles > 1.1 * cycles
+    finally:
+        acc._backend.stall(seed=0, chance=0)
+
+
+def test_statistics_count_what_happened(acc):
+    acc.reset_stats()
+    acc.gemm(np.ones((8, 16), np.int8), np.ones((12, 16), np.int8), "nt")
+    assert acc.last.macs == 8 * 12 * 16
+    assert acc.last.bytes_written == 8 * 12 * 4
+    assert acc.last.fed == acc.last.macs // 16, "whole tiles feed the array in every cycle of a run"
+    assert acc.last.bytes_read >= (8 + 12) * 16
+    assert acc.last.max_abs == 16
+    assert 0 < acc.last.utilisation < 1
+    acc.gemm(np.ones((8, 16), np.int8), np.ones((12, 16), np.int8), "nt")
+    assert acc.stats.products == 2 and acc.stats.cycles >= 2 * acc.last.cycles - 10
+
+
+def test_core_error_is_raised_and_the_core_works_again(acc):
+    acc._backend.execute([Batch(function_id(Op.RESET)), Batch(function_id(Op.RUN))])
+    with pytest.raises(backbeat.AcceleratorError, match="NOT_LOADED") as caught:
+        acc.gemm(A, B)
+    assert caught.value.code == Error.NOT_LOADED
+    np.testing.assert_array_equal(acc.gemm(A, B), reference(A, B, "nn"))
+
+
+def test_core_of_another_size_is_refused(acc):
+    acc._backend.config = backbeat.Config.of("8x8")
+    try:
+        with pytest.raises(backbeat.AcceleratorError, match="rows 4, expected 8"):
+            acc._backend.identify()
+    finally:
+        acc._backend.config = backbeat.Config.of("4x4")
+    assert isa.decode("ID", acc._backend.get(isa.Read.ID)[0])["identity"] == isa.IDENTITY
+
+
+def test_missing_compiler_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("BACKBEAT_CACHE", str(tmp_path))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(backbeat.ToolError, match="'no-such-compiler' is not on PATH; install g"):
+        backbeat.open("verilator", "4x4")
+    assert not list(tmp_path.glob("*.so"))
+
+
+def test_failing_tool_is_quoted(monkeypatch, tmp_path):
+    monkeypatch.setenv("BACKBEAT_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "CXX_FLAGS", ["-fno-such-flag"])
+    with pytest.raises(backbeat.ToolError, match="(?s)compiling .* failed.*-fno-such-flag"):
+        backbeat.open("verilator", "4x4")
+
+
+def test_old_verilator_on_path_gives_way_to_the_package(monkeypatch, tmp_path):
+    old = tmp_path / "verilator"
+    old.write_text("#!/bin/sh\necho Verilator 5.006 2023-01-22 rev x\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert build.find_verilator()[0] != old
+    old.write_text("#!/bin/sh\necho Verilator 5.040 2025-08-30 rev x\n")
+    assert build.find_verilator()[0] == old
+
+
+def test_two_processes_build_one_library(tmp_path):
+    code = ("import backbeat, numpy as np\n"
+            "with backbeat.open('verilator', backbeat.Config(2, 2, 16, 2)) as acc:\n"
+            "    print(acc.gemm(np.ones((3, 3), np.int8), np.ones((3, 3), np.int8)).sum())")
+    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,
+                                  env=os.environ | {"BACKBEAT_CACHE": str(tmp_path)}) for _ in range(2)]
+    assert [p.communicate(timeout=300)[0] for p in processes] == [b"27\n"] * 2
+    assert len(list(tmp_path.glob("*.so"))) == 1
+    assert not list(tmp_path.glob("build-*")), "work directories are removed"
