@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 setup: $(STAMP)
 
 train: setup
-	$(BIN)/backbeat train --task digits-mlp --backend verilator --config $(CONFIG) --epochs 10 --out runs/digits-mlp $(ARGS)
+	$(BIN)/backbeat train --task digits-mlp --backend verilator --config $(CONFIG) --epochs 10 --out runs/digits-mlp --overwrite $(ARGS)
 
 test: setup
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)

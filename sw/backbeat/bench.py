@@ -8,7 +8,7 @@ from . import open as open_accelerator
 from .accelerator import Accelerator
 from .measure import figures, reference
 
-__all__ = ["PRODUCTS", "RESIDENT", "array_utilisation", "products", "simulation_speed"]
+__all__ = ["PRODUCTS", "RESIDENT", "array_utilisation", "products", "simulation_speed", "training"]
 
 #: (M, N, K, op): forward, input gradient and weight gradient of common layers, and the large cube.
 PRODUCTS = (
@@ -69,3 +69,24 @@ def array_utilisation(config: str, seed: int):
             span = acc.last.busy + c.row_pairs + c.columns - 2
             yield {"config": config, "m": m, "n": n, "k": k, "exact": out["exact"],
                    "cycles_of_macs": span, "utilisation": round(out["macs"] / c.macs / span, 4)}
+
+
+def training(seed: int, epochs: int = 10):
+    """Yields digits-mlp trained by PyTorch in FP32, and in INT8 on the model and on the RTL.
+
+    The last two must end in the same weights.
+    """
+    from .train import TASKS, Settings, Trainer
+    from .train.data import load
+
+    for recipe, backend in (("fp32", "model"), ("int8", "model"), ("int8", "verilator")):
+        settings = Settings("digits-mlp", backend=backend, recipe=recipe, epochs=epochs, seed=seed)
+        with open_accelerator(backend, settings.config) as acc:
+            trainer = Trainer(settings, load(TASKS[settings.task].data, None, seed), acc)
+            trainer.fit()
+        macs, cycles = (sum(m[name] for m in trainer.history) for name in ("macs", "cycles"))
+        yield {"recipe": recipe, "backend": "pytorch" if recipe == "fp32" else backend, "seed": seed,
+               "test_accuracy": round(trainer.history[-1]["test_accuracy"], 4), "cycles": cycles,
+               "utilisation": round(macs / (cycles * acc.config.macs), 4) if cycles else None,
+               "seconds": round(sum(m["seconds"] for m in trainer.history), 1),
+               "weights": trainer.history[-1]["weights"]}

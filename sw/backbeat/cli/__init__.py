@@ -12,13 +12,13 @@ __all__ = ["app", "main"]
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="Backbeat: a systolic array that learns.")
 
-from . import bench, doctor, gemm, verilog  # noqa: E402, F401  (each adds its command to app)
+from . import bench, doctor, gemm, train, verilog  # noqa: E402, F401  (each adds its command to app)
 
 
 def main():
     """Runs the command line; an error of the user's or the machine's is one line, not a trace."""
     try:
         app()
-    except (ValueError, TypeError, FileNotFoundError, ToolError, AcceleratorError) as error:
+    except (ValueError, TypeError, OSError, ToolError, AcceleratorError) as error:
         Console(stderr=True).print(f"backbeat: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)

@@ -47,7 +47,8 @@ def bench(config: Annotated[list[str] | None, typer.Option(help="Arrays (default
                report["array"], ("config", "m", "n", "k", "cycles_of_macs", "utilisation",
                                  "exact")))
     if training:
-        report["training"] = measure.training(seed)
+        with progress.status("16x16: digits-mlp, three times"):
+            report["training"] = list(measure.training(seed))
         console.print(_table("digits-mlp, 10 epochs", report["training"],
                              ("recipe", "backend", "test_accuracy", "cycles", "utilisation",
                               "seconds", "weights")))

@@ -1,0 +1,91 @@
+"""The folder of a run: config.json, metrics.jsonl, checkpoint.pt and curves.png."""
+
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from ..files import write_atomically
+from .curves import curves
+from .settings import Settings
+from .trainer import Trainer
+
+__all__ = ["Run"]
+
+
+class Run:
+    """Reads and writes the folder.
+
+    Parameters
+    ----------
+    directory : Path
+    """
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.config, self.metrics, self.checkpoint, self.picture = (
+            directory / name for name in ("config.json", "metrics.jsonl", "checkpoint.pt", "curves.png"))
+
+    def create(self, settings: Settings, overwrite: bool):
+        """
+        Raises
+        ------
+        ValueError
+            It holds a run already, and may not be overwritten.
+        """
+        if self.checkpoint.exists() and not overwrite:
+            raise ValueError(f"{self.directory} holds a run already: go on with --resume "
+                             f"{self.directory}, or begin anew with --overwrite")
+        for path in (self.checkpoint, self.picture):
+            path.unlink(missing_ok=True)
+        self.write_settings(settings)
+
+    def write_settings(self, settings: Settings):
+        write_atomically(self.config, (json.dumps(asdict(settings), indent=2) + "\n").encode())
+
+    def settings(self) -> Settings:
+        """
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            There is no run, or its config.json is broken.
+        """
+        for path in (self.config, self.checkpoint):
+            if not path.exists():
+                raise FileNotFoundError(f"no run to resume in {self.directory}: no {path.name}")
+        try:
+            return Settings(**json.loads(self.config.read_text()))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.config} is broken: {error}") from None
+
+    def save(self, trainer: Trainer):
+        """Everything but the curves. Metrics are those in the checkpoint: they cannot disagree."""
+        buffer = io.BytesIO()
+        torch.save(trainer.state_dict(), buffer)
+        write_atomically(self.checkpoint, buffer.getvalue())
+        lines = [json.dumps(epoch) + "\n" for epoch in trainer.history]
+        write_atomically(self.metrics, "".join(lines).encode())
+
+    def restore(self, trainer: Trainer):
+        """
+        Raises
+        ------
+        ValueError
+            The checkpoint is broken, or of other data.
+        """
+        data = io.BytesIO(self.checkpoint.read_bytes())
+        try:
+            state = torch.load(data, weights_only=True)
+        except Exception as error:  # zip, pickle and tensors each have their own
+            raise ValueError(f"{self.checkpoint} is broken ({type(error).__name__})") from error
+        try:
+            trainer.load_state_dict(state)
+        except ValueError as error:
+            raise ValueError(f"cannot resume {self.directory}: {error}") from None
+
+    def draw(self, trainer: Trainer):
+        """Writes the curves of the complete epochs."""
+        if trainer.history:
+            write_atomically(self.picture, curves(trainer.history))
