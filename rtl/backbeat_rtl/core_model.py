@@ -40,7 +40,7 @@ def product(a: np.ndarray, b: np.ndarray, bias=None, spec: Requantise | None = N
         Largest magnitude of the accumulators.
     """
     acc = exact_matmul(a, b)
-    max_abs = int(np.abs(acc.astype(np.int64)).max())
+    max_abs = max(int(acc.max()), -int(acc.min()))
     if spec is None:
         return acc, max_abs
     multiplier, shift = spec.per_column(acc.shape[1])
@@ -104,7 +104,7 @@ class CoreModel:
                           Write.TABLE: 0}
         self.max_abs = 0
         if not hasattr(self, "table"):  # a memory: survives a reset
-            self.table = np.zeros((self.config.table_size, 3), dtype=np.int64)
+            self.table = np.zeros((self._table_wrap(), 3), dtype=np.int64)
         self.pushed = 0
 
     def execute(self, function_id: int, input_0: int = 0, input_1: int = 0) -> int:

@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from . import isa
+from .bookkeeping import PanelBook, RunQueue
 from .config import WORD, Config
 from .datapath import Datapath
 from .epilogue import Epilogue
@@ -68,8 +69,7 @@ class Engine(wiring.Component):
         with m.If(self.i_execute & healthy & (self.fail != Error.NONE)):
             m.d.sync += [self.error.eq(self.fail), self.error_value.eq(self.detail)]
 
-        self.declare_panels(m)
-        self.declare_runs(m)
+        self.keep_books(m)
         self.declare_registers(m)
         with m.Switch(self.i_command.function_id[:3]):
             for op, carry_out in {
@@ -93,45 +93,29 @@ class Engine(wiring.Component):
             readout.i_byte_end.eq(epilogue.o_end),
         ]
 
-    def declare_panels(self, m):
-        """What each half holds. A panel counts once started, unless it is the one still loading."""
-        datapath = self.datapath
-        held = data.StructLayout({
-            "started": 1, **{f: datapath.panel[f].shape for f in ("depth", "tiles", "last")}})
-        self.panels = [[Signal(held, name=f"panel_{port}{half}") for half in (0, 1)]
-                       for port in "ab"]
-        self.loading_half = [Signal(name=f"loading_half_{port}") for port in "ab"]
+    def keep_books(self, m):
+        """What each half holds, which run waits, and who uses which half."""
+        datapath, readout = self.datapath, self.readout
+        self.panels = [PanelBook(datapath.panel) for _ in (Port.A, Port.B)]
+        for port, panels in enumerate(self.panels):
+            m.submodules[f"panels_{'ab'[port]}"] = panels
+            m.d.comb += [panels.i_start.eq(datapath.i_start[port]), panels.i_panel.eq(datapath.i_panel),
+                         panels.i_loading.eq(datapath.o_loading[port])]
         self.words_pushed = Signal(32)
         m.d.comb += [
             datapath.i_word.eq(Cat(self.i_command.input_0, self.i_command.input_1)),
             datapath.i_port.eq(self.funct7[0]),
         ]
 
-        extent = data.StructLayout({"valid": 1, **{f: self.readout.start[f].shape for f in (
+        m.submodules.runs = self.runs = runs = RunQueue(datapath.sequencer.run)
+        wiring.connect(m, runs.o_run, datapath.i_run)
+        m.d.comb += [runs.i_fed.eq(datapath.o_fed), runs.i_end.eq(datapath.o_end)]
+
+        extent = data.StructLayout({"valid": 1, **{f: readout.start[f].shape for f in (
             "a_tiles", "b_tiles", "a_last", "b_last")}})
         self.products = [Signal(extent, name=f"product_{half}") for half in (0, 1)]
-
-    def declare_runs(self, m):
-        """The run that waits for the sequencer, and how many runs still use each half."""
-        datapath = self.datapath
-        self.queued, self.queue = Signal(), Signal(datapath.sequencer.run)
-        m.d.comb += [datapath.i_run.valid.eq(self.queued), datapath.i_run.payload.eq(self.queue)]
-        with m.If(datapath.i_run.ready):
-            m.d.sync += self.queued.eq(0)
-        self.accept_run = Signal()
-        command = data.View(isa.layout("RUN.0"), self.i_command.input_0)
-        self.users = {}
-        for name, ended, half_ended in (("a", datapath.o_fed.valid, datapath.o_fed.a_half),
-                                        ("b", datapath.o_fed.valid, datapath.o_fed.b_half),
-                                        ("c", datapath.o_end.valid, datapath.o_end.half)):
-            for half in (0, 1):
-                users = Signal(4, name=f"users_{name}{half}")
-                m.d.sync += users.eq(users + (self.accept_run & (command[f"{name}_half"] == half))
-                                     - (ended & (half_ended == half)))
-                self.users[name, half] = users
         self.read_half = Signal()
-        m.d.comb += self.readout.i_ready.eq(
-            ~Mux(self.read_half, self.users["c", 1].any(), self.users["c", 0].any()))
+        m.d.comb += readout.i_ready.eq(~runs.o_users_c.bit_select(self.read_half, 1))
 
     def declare_registers(self, m):
         """The epilogue's settings and the counters."""
@@ -166,8 +150,7 @@ class Engine(wiring.Component):
                                 identity=isa.IDENTITY),
             Read.SIZE: isa.encode("SIZE", depth=c.depth, tiles=c.tiles),
             Read.STATUS: Cat(datapath.o_loading.any(),
-                             datapath.o_busy | self.queued | self.users["c", 0].any()
-                             | self.users["c", 1].any(),
+                             self.runs.o_users_c.any(),
                              self.readout.o_active),
             Read.ERROR: self.error,
             Read.ERROR_VALUE: self.error_value,
@@ -217,28 +200,17 @@ class Engine(wiring.Component):
                     | (size.last > Mux(self.funct7[0], c.columns, c.rows))
                     | (tile_words > most_words[size.tiles[:c.tiles.bit_length()]])):
             m.d.comb += self.fail.eq(Error.SIZE)
+        with m.Else():
+            m.d.comb += blocked.eq(Mux(self.funct7[0], self.runs.o_users_b, self.runs.o_users_a)
+                                   .bit_select(mode.half, 1))
         panel = self.datapath.i_panel
         m.d.comb += [
             panel.depth.eq(size.depth), panel.tiles.eq(size.tiles), panel.last.eq(size.last),
             panel.half.eq(mode.half), panel.across.eq(mode.across),
+            self.datapath.i_start.eq(Cat(self.go & ~self.funct7[0], self.go & self.funct7[0])),
         ]
-        for port, name in enumerate("ab"):
-            with m.If(self.go & (self.funct7 == port) & self.datapath.o_loading[port]):
-                for half in (0, 1):     # a panel given up before its last word is no panel
-                    with m.If(self.loading_half[port] == half):
-                        m.d.sync += self.panels[port][half].started.eq(0)
-            for half in (0, 1):
-                chosen = (self.funct7 == port) & (mode.half == half)
-                with m.If(chosen & (self.fail == Error.NONE)):
-                    m.d.comb += blocked.eq(self.users[name, half].any())
-                with m.If(chosen & self.go):
-                    m.d.comb += self.datapath.i_start[port].eq(1)
-                    m.d.sync += [
-                        self.panels[port][half].eq(
-                            Cat(1, panel.depth, panel.tiles, panel.last)),
-                        self.loading_half[port].eq(half),
-                        self.words_pushed.eq(0),
-                    ]
+        with m.If(self.go):
+            m.d.sync += self.words_pushed.eq(0)
 
     def push(self, m, _blocked):
         datapath, port = self.datapath, self.funct7
@@ -259,20 +231,18 @@ class Engine(wiring.Component):
                 m.d.sync += self.words_pushed.eq(self.words_pushed + 1)
 
     def run(self, m, blocked):
-        c = self.config
+        c, runs = self.config, self.runs
         command = data.View(isa.layout("RUN.0"), self.i_command.input_0)
-        a = Array(self.panels[Port.A])[command.a_half]
-        b = Array(self.panels[Port.B])[command.b_half]
+        a, b = (panels.o_held for panels in self.panels)
         product = Array(self.products)[command.c_half]
-        loading = self.datapath.o_loading
-        a_loading = loading[Port.A] & (self.loading_half[Port.A] == command.a_half)
-        b_loading = loading[Port.B] & (self.loading_half[Port.B] == command.b_half)
         extent = Cat(1, a.tiles, b.tiles, *(
             last[:len(product[name])] for name, last in (("a_last", a.last), ("b_last", b.last))))
         most_tiles = Array([0] + [c.tiles // tiles for tiles in range(1, c.tiles + 1)])
+        m.d.comb += [panels.i_half.eq(half) for panels, half in zip(
+            self.panels, (command.a_half, command.b_half), strict=True)]
         with m.If(self.funct7 != 0):
             self.illegal(m)
-        with m.Elif(~a.started | ~b.started | a_loading | b_loading):
+        with m.Elif(~self.panels[Port.A].o_complete | ~self.panels[Port.B].o_complete):
             m.d.comb += self.fail.eq(Error.NOT_LOADED)
         with m.Elif((a.depth != b.depth)
                     | (command.accumulate & (Cat(product.valid, *(
@@ -283,18 +253,15 @@ class Engine(wiring.Component):
         with m.Elif(self.readout.o_active & (self.read_half == command.c_half)):
             m.d.comb += self.fail.eq(Error.BUSY)
         with m.Else():
-            # A short run may still be on its way through the array when the next ones have started.
-            full = Cat(users[3] for users in self.users.values()).any()
-            m.d.comb += blocked.eq(self.queued | full)
-        m.d.comb += self.accept_run.eq(self.go)
+            m.d.comb += blocked.eq(~runs.o_ready)
+        m.d.comb += [
+            runs.i_accept.eq(self.go),
+            runs.i_run.depth.eq(a.depth), runs.i_run.a_tiles.eq(a.tiles),
+            runs.i_run.b_tiles.eq(b.tiles), runs.i_run.a_half.eq(command.a_half),
+            runs.i_run.b_half.eq(command.b_half), runs.i_run.c_half.eq(command.c_half),
+            runs.i_run.accumulate.eq(command.accumulate),
+        ]
         with m.If(self.go):
-            queue = self.queue
-            m.d.sync += [
-                self.queued.eq(1),
-                queue.depth.eq(a.depth), queue.a_tiles.eq(a.tiles), queue.b_tiles.eq(b.tiles),
-                queue.a_half.eq(command.a_half), queue.b_half.eq(command.b_half),
-                queue.c_half.eq(command.c_half), queue.accumulate.eq(command.accumulate),
-            ]
             for half in (0, 1):
                 with m.If(command.c_half == half):
                     m.d.sync += self.products[half].eq(extent)

@@ -66,8 +66,9 @@ class Epilogue(wiring.Component):
 
     Members
     -------
-    i_value : {acc, column, index, end}, i_valid
+    i_value : {acc, column, index, end, requantise}, i_valid
         Accumulator, its column's table entry, its element index in C; ``end`` is passed through.
+        Without ``requantise`` it counts for the maximum only.
     i_table : {column, entry}, i_table_valid
         Writes a table entry.
     i_stochastic, i_seed, i_zero_point, i_low, i_high
@@ -84,7 +85,7 @@ class Epilogue(wiring.Component):
         column = range(table_size)
         super().__init__({
             "i_value":       In(data.StructLayout(
-                {"acc": signed(32), "column": column, "index": 32, "end": 1})),
+                {"acc": signed(32), "column": column, "index": 32, "end": 1, "requantise": 1})),
             "i_valid":       In(1),
             "i_table":       In(data.StructLayout({"column": column, "entry": TableEntry})),
             "i_table_valid": In(1),
@@ -104,7 +105,7 @@ class Epilogue(wiring.Component):
         m = Module()
         value = self.i_value
         m.d.comb += Cat(self.o_valid, self.o_end).eq(
-            delay(m, Cat(self.i_valid, value.end), LATENCY, name="tag", reset=True))
+            delay(m, Cat(self.i_valid & value.requantise, value.end), LATENCY, name="tag", reset=True))
         self.elaborate_max_abs(m)
         product = self.elaborate_product(m)
         integer, fraction = self.elaborate_shift(m, product)

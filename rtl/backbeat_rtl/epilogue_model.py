@@ -158,5 +158,6 @@ def requantise(acc, bias, multiplier, shift, *, zero_point=0, low=-128, high=127
                           (below_upper << np.clip(48 - shift, 0, 16))
                           | (below_lower >> np.clip(shift - 32, 0, 16)))))
     rounded = integer + ((bits + fraction) >> 32)
-    rounded = np.clip(rounded, -(1 << 20), 1 << 20)
-    return np.clip(rounded + zero_point, low, high).astype(np.int8)
+    rounded = np.clip(rounded, -(1 << 20), 1 << 20) + zero_point
+    # Like the hardware even where low is above high.
+    return np.where(rounded < low, low, np.minimum(rounded, high)).astype(np.int8)

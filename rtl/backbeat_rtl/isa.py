@@ -81,7 +81,7 @@ class Error(IntEnum):
 
 OPERATIONS = {
     Op.GET:     "Returns the register `funct7`. Works in the error state.",
-    Op.SET:     "Writes the register `funct7`.",
+    Op.SET:     "Writes the register `funct7`. Not while values that depend on it are being read.",
     Op.LOAD:    "Starts loading a panel of operand `funct7`; waits while the half is being computed on.",
     Op.PUSH:    "Next 8 operand bytes of the panel (input 0 holds the first four), or next table entry.",
     Op.RUN:     "Multiplies the loaded panels; waits while another run is queued. Returns at once.",

@@ -37,7 +37,7 @@ class Readout(wiring.Component):
         Columns of C: what the element index grows by from row to row.
     o_read, o_read_valid, i_read_ready, i_value, i_value_valid
         To and from the accumulators.
-    o_epilogue : {acc, column, index, end}, o_epilogue_valid; i_byte, i_byte_valid, i_byte_end
+    o_epilogue, o_epilogue_valid, i_byte, i_byte_valid, i_byte_end
         To and from the epilogue.
     o_words : stream of 32 bit
     o_active : bit
@@ -64,7 +64,8 @@ class Readout(wiring.Component):
             "i_value":          In(signed(32)),
             "i_value_valid":    In(1),
             "o_epilogue":       Out(data.StructLayout({
-                "acc": signed(32), "column": range(tiles * columns), "index": 32, "end": 1})),
+                "acc": signed(32), "column": range(tiles * columns), "index": 32, "end": 1,
+                "requantise": 1})),
             "o_epilogue_valid": Out(1),
             "i_byte":           In(signed(8)),
             "i_byte_valid":     In(1),
@@ -156,6 +157,7 @@ class Readout(wiring.Component):
             value.column.eq(column),
             value.index.eq(index),
             value.end.eq(end),
+            value.requantise.eq(start.requantise),
         ]
         with m.If(self.i_start_valid):
             m.d.sync += [row_index.eq(self.i_start.index), index.eq(self.i_start.index),

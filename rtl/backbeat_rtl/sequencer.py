@@ -13,11 +13,12 @@ class Sequencer(wiring.Component):
     """Feeds every tile of ``A panel @ B panel``, one step of K per cycle, tile after tile.
 
     Row tiles are the outer loop, column tiles the inner one; the accumulator slot counts them. A
-    tile takes max(depth, ``period``) cycles, the last one of a run at least ``settle``, so that
-    the next run may accumulate onto it. No cycle is lost between tiles, nor between runs if the
-    next one is waiting.
+    tile takes max(depth, ``period``) cycles, the first one of a run at least ``settle``, so that
+    it may accumulate onto the run before. A short tile waits before its first step, not behind
+    its last, so the last steps of any two tiles are far enough apart, of whatever depth they are.
+    No cycle is lost between tiles, nor between runs if the next one is waiting.
 
-    Latency 2 cycles from an accepted run to its first read.
+    Latency 2 cycles from an accepted run to its first read, plus the wait of a short tile.
 
     Parameters
     ----------
@@ -65,7 +66,8 @@ class Sequencer(wiring.Component):
         m = Module()
         run = Signal(self.run)
         busy = self.o_busy
-        k = Signal(range(max(self.depth, self.settle) + 1))
+        k = Signal(range(-self.settle, self.depth + 1))         # negative while a short tile waits
+        wait = Signal(range(-self.period, 1))                   # where k starts
         i, j = Signal(range(self.tiles)), Signal(range(self.tiles))
         slot = Signal(range(self.tiles))
         words = self.depth // WORD
@@ -75,8 +77,7 @@ class Sequencer(wiring.Component):
         last_tile, tile_end, run_end = Signal(), Signal(), Signal()
         m.d.comb += [
             last_tile.eq((j == run.b_tiles - 1) & (i == run.a_tiles - 1)),
-            tile_end.eq((k >= run.depth - 1)
-                        & (k >= Mux(last_tile, self.settle, self.period) - 1)),
+            tile_end.eq(k == run.depth - 1),
             run_end.eq(tile_end & last_tile),
             self.i_run.ready.eq(~busy | run_end),
         ]
@@ -84,17 +85,20 @@ class Sequencer(wiring.Component):
         with m.If(busy):
             m.d.sync += k.eq(k + 1)
             with m.If(tile_end):
-                m.d.sync += [k.eq(0), slot.eq(slot + 1), j.eq(j + 1), b_base.eq(b_base + pitch)]
+                m.d.sync += [k.eq(wait), slot.eq(slot + 1), j.eq(j + 1), b_base.eq(b_base + pitch)]
                 with m.If(j == run.b_tiles - 1):
                     m.d.sync += [j.eq(0), b_base.eq(0), i.eq(i + 1), a_base.eq(a_base + pitch)]
         with m.If(self.i_run.ready):
-            m.d.sync += busy.eq(self.i_run.valid)
+            depth = self.i_run.payload.depth
             m.d.sync += [
-                run.eq(self.i_run.payload), pitch.eq((self.i_run.payload.depth + WORD - 1) >> 3),
-                k.eq(0), i.eq(0), j.eq(0), slot.eq(0), a_base.eq(0), b_base.eq(0),
+                busy.eq(self.i_run.valid), run.eq(self.i_run.payload),
+                pitch.eq((depth + WORD - 1) >> 3),
+                k.eq(Mux(depth < self.settle, depth - self.settle, 0)),
+                wait.eq(Mux(depth < self.period, depth - self.period, 0)),
+                i.eq(0), j.eq(0), slot.eq(0), a_base.eq(0), b_base.eq(0),
             ]
 
-        feeding = busy & (k < run.depth)
+        feeding = busy & (k >= 0)
         bits = (words - 1).bit_length()
         m.d.sync += [
             self.o_feeding.eq(feeding),

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #define BB_OP_GET                0  /* Returns the register `funct7`. Works in the error state. */
-#define BB_OP_SET                1  /* Writes the register `funct7`. */
+#define BB_OP_SET                1  /* Writes the register `funct7`. Not while values that depend on it are being read. */
 #define BB_OP_LOAD               2  /* Starts loading a panel of operand `funct7`; waits while the half is being computed on. */
 #define BB_OP_PUSH               3  /* Next 8 operand bytes of the panel (input 0 holds the first four), or next table entry. */
 #define BB_OP_RUN                4  /* Multiplies the loaded panels; waits while another run is queued. Returns at once. */

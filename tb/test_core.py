@@ -1,0 +1,44 @@
+"""The whole core over the CFU door: random products, bit for bit, with and without stalls."""
+
+import time
+
+import numpy as np
+import pytest
+
+from backbeat.program import collect, compile_job
+from backbeat_rtl.isa import Read
+
+from .cfu_bus import CORES, Door
+from .commands import commands_of, get
+from .products import oracle, random_job
+
+
+@pytest.mark.parametrize(("config", "count"), [("4x4", 1000), ("8x8", 1000), ("16x16", 300)])
+def test_products_match_model(config, count):
+    CORES[config].run(products_match_model, config=config, count=count, idle=0, stall=0)
+
+
+@pytest.mark.parametrize(("config", "count"), [("4x4", 300), ("8x8", 300), ("16x16", 50)])
+@pytest.mark.parametrize(("idle", "stall"), [(0.1, 0.7), (0.6, 0.3)])
+def test_products_survive_stalls(config, count, idle, stall):
+    CORES[config].run(products_match_model, config=config, count=count, idle=idle, stall=stall)
+
+
+async def products_match_model(dut, rng, config, count, idle, stall):
+    door = Door(dut, config, rng, idle, stall)
+    start = time.perf_counter()
+    for number in range(count):
+        job = random_job(rng, door.config.rows, door.config.columns)
+        what = f"product {number}: {job.shape} {job.op} {job.spec and job.spec.rounding}"
+        program = compile_job(job, door.config)
+        responses = await door.send([*commands_of(program), get(Read.MAX_ABS)], what)
+        # The core equals its model (the door sees to that); now the model against plain NumPy.
+        position = 0
+        for batch in program.batches:
+            if batch.outputs is not None:
+                batch.outputs[:] = responses[position:position + batch.count]
+            position += batch.count
+        np.testing.assert_array_equal(collect(program, job), oracle(job), err_msg=what)
+    await door.drain()
+    seconds = time.perf_counter() - start
+    dut._log.info(f"{count} products, {door.answered} commands, {count / seconds:.0f} products/s")

@@ -1,0 +1,92 @@
+"""The sequencer: every address of every tile in its cycle, and no cycle lost between tiles or runs."""
+
+import numpy as np
+import pytest
+
+from backbeat_rtl.config import WORD
+from backbeat_rtl.sequencer import Sequencer
+
+from .harness import Simulation, drive
+
+DEPTH, TILES, SETTLE = 64, 8, 4
+#: Row pairs that drain faster and slower than an accumulator settles.
+SEQUENCERS = {period: Simulation(Sequencer, depth=DEPTH, tiles=TILES, period=period, settle=SETTLE)
+              for period in (2, 5)}
+
+
+def random_run(rng) -> dict:
+    a_tiles = int(rng.choice([1, 1, 2, 3, TILES]))
+    b_tiles = int(rng.integers(1, TILES // a_tiles + 1))
+    words = int(rng.integers(1, DEPTH // WORD // max(a_tiles, b_tiles) + 1))
+    depth = int(rng.choice([1, 3, 5, WORD * words, rng.integers(1, WORD * words + 1)]))
+    flags = dict(zip(("a_half", "b_half", "c_half", "accumulate"), rng.integers(2, size=4).tolist(),
+                     strict=True))
+    return {"depth": min(depth, WORD * words), "a_tiles": a_tiles, "b_tiles": b_tiles, **flags}
+
+
+def steps(run: dict, period: int):
+    """(o_a, o_b, o_last, o_tile) in each cycle of a run; None while a short tile waits."""
+    depth, pitch = run["depth"], -(-run["depth"] // WORD) * WORD
+    for slot in range(run["a_tiles"] * run["b_tiles"]):
+        i, j = divmod(slot, run["b_tiles"])
+        end = slot == run["a_tiles"] * run["b_tiles"] - 1
+        tile = {"slot": slot + run["c_half"] * TILES, "accumulate": run["accumulate"], "end": end,
+                "half": run["c_half"]}
+        yield from [None] * (max(period, SETTLE if slot == 0 else 0) - depth)
+        for k in range(depth):
+            reads = ({"valid": 1, "first": k == 0, "address": half * DEPTH + n * pitch + k}
+                     for half, n in ((run["a_half"], i), (run["b_half"], j)))
+            yield *reads, k == depth - 1, tile
+
+
+@pytest.mark.parametrize("period", SEQUENCERS)
+def test_runs_match_model(period):
+    SEQUENCERS[period].run(runs_match_model, period=period)
+
+
+async def runs_match_model(dut, rng, period):
+    component = SEQUENCERS[period].component
+    runs = [random_run(rng) for _ in range(300)]
+    timeline = [list(steps(run, period)) for run in runs]
+    length = sum(map(len, timeline)) + 30 * len(runs)
+    valid, payload = [0] * length, [component.run.const(random_run(rng)).as_bits()] * length
+    ready, busy, expected = [1] * length, [0] * length, [None] * length
+    accepted, free = -1, 0              # when the last run was accepted, and the next one can be
+    for run, cycles in zip(runs, timeline, strict=True):
+        offered = int(rng.choice([accepted + 1, rng.integers(accepted + 1, free + 1), free + 9]))
+        accepted = max(offered, free)
+        for t in range(offered, accepted + 1):
+            valid[t], payload[t] = 1, component.run.const(run).as_bits()
+        free = accepted + len(cycles)
+        ready[accepted + 1:free] = [0] * (len(cycles) - 1)
+        busy[accepted + 1:free + 1] = [1] * len(cycles)
+        expected[accepted + 2:free + 2] = cycles
+
+    got = await drive(dut, {"i_run__valid": valid, "i_run__payload": payload},
+                      ["i_run__ready", "o_busy", "o_feeding", "o_a", "o_b", "o_last", "o_tile"])
+    assert got["i_run__ready"] == ready
+    assert got["o_busy"] == busy
+    assert got["o_feeding"] == [int(step is not None) for step in expected]
+    assert got["o_last"] == [int(step is not None and step[2]) for step in expected]
+    read, tile = component.o_a.shape(), component.o_tile.shape()
+    for t, step in enumerate(expected):
+        if step is None:
+            assert not read.from_bits(got["o_a"][t]).valid and not read.from_bits(got["o_b"][t]).valid
+            continue
+        for port, layout, value in zip(("o_a", "o_b", "o_tile"), (read, read, tile),
+                                       (*step[:2], step[3]), strict=True):
+            assert got[port][t] == layout.const(value).as_bits(), (
+                f"cycle {t}: {port} is {layout.from_bits(got[port][t])}, expected {value}")
+
+
+def test_model_covers_every_product_once():
+    """Any pair of bytes that belong together meets exactly once, in the slot of its tile."""
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        run = random_run(rng)
+        pitch = -(-run["depth"] // WORD) * WORD
+        met = [(a["address"] % DEPTH // pitch, b["address"] % DEPTH // pitch, tile["slot"] % TILES, k)
+               for a, b, _, tile in filter(None, steps(run, 2))
+               for k in {a["address"] % DEPTH % pitch, b["address"] % DEPTH % pitch}]
+        assert met == [(i, j, i * run["b_tiles"] + j, k) for i in range(run["a_tiles"])
+                       for j in range(run["b_tiles"]) for k in range(run["depth"])]
