@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from backbeat.cli.options import table_console
 from backbeat.files import write_atomically
 from backbeat_rtl.array import SystolicArray
 from backbeat_rtl.cfu import Cfu
@@ -118,7 +119,7 @@ def main():
         parser.error(f"--only must match one of {', '.join(d.name for d in DESIGNS)}, "
                      f"got {options.only!r}")
 
-    console, figures = Console(), {}
+    console, figures = table_console(), {}
     table = Table("design", "array", "LUT", "FF", "DSP48E1", "RAMB36", "budget")
     with (Console(stderr=True).status(f"Synthesising {len(designs)} designs for xc7 (up to 3 minutes "
                                       "each)"), ThreadPoolExecutor(2) as pool):

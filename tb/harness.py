@@ -24,7 +24,7 @@ from cocotb_tools.check_results import get_results
 from backbeat.backends.build import find_verilator
 from backbeat_rtl.verilog import to_verilog
 
-__all__ = ["Simulation", "drive", "pack", "seed", "unpack"]
+__all__ = ["BUILD", "Simulation", "drive", "pack", "seed", "unpack"]
 
 BUILD = Path(__file__).resolve().parent.parent / "build" / "tb"
 #: The silenced warnings are about how Amaranth writes Verilog, not about our logic.
@@ -132,8 +132,6 @@ class Simulation:
         except (RuntimeError, SystemExit):
             tests, failed = 0, 1
         print(log.read_text()[-8000:])
-        if os.environ.get("WAVES"):
-            print(f"waveform: {work / 'dump.vcd'}")
         if failed or not tests:
             pytest.fail(f"{name} failed in simulation; replay with SEED={seed()}", pytrace=False)
 

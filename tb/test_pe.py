@@ -100,7 +100,8 @@ async def every_step_matches_model(dut, rng):
     assert got["o_a"][1:len(b) + 1] == [packed_pair(*x) for x in zip(a0, a1, strict=True)]
     t = 0
     for number, (x0, x1, y) in enumerate(stimulus):
-        for step, expected in enumerate(zip(*accumulate_packed(x0, x1, y), strict=True)):
+        model = (values.tolist() for values in accumulate_packed(x0, x1, y))
+        for step, expected in enumerate(zip(*model, strict=True)):
             found = (signed(got["o_p"][t + LATENCY], "o_p"),
                      signed(got["o_count"][t + LATENCY + COUNT_LAG], "o_count"))
             assert found == expected, (

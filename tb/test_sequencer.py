@@ -39,6 +39,19 @@ def steps(run: dict, period: int):
             yield *reads, k == depth - 1, tile
 
 
+def test_model_covers_every_product_once():
+    """Any pair of bytes that belong together meets exactly once, in the slot of its tile."""
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        run = random_run(rng)
+        pitch = -(-run["depth"] // WORD) * WORD
+        met = [(a["address"] % DEPTH // pitch, b["address"] % DEPTH // pitch, tile["slot"] % TILES, k)
+               for a, b, _, tile in filter(None, steps(run, 2))
+               for k in {a["address"] % DEPTH % pitch, b["address"] % DEPTH % pitch}]
+        assert met == [(i, j, i * run["b_tiles"] + j, k) for i in range(run["a_tiles"])
+                       for j in range(run["b_tiles"]) for k in range(run["depth"])]
+
+
 @pytest.mark.parametrize("period", SEQUENCERS)
 def test_runs_match_model(period):
     SEQUENCERS[period].run(runs_match_model, period=period)
@@ -77,16 +90,3 @@ async def runs_match_model(dut, rng, period):
                                        (*step[:2], step[3]), strict=True):
             assert got[port][t] == layout.const(value).as_bits(), (
                 f"cycle {t}: {port} is {layout.from_bits(got[port][t])}, expected {value}")
-
-
-def test_model_covers_every_product_once():
-    """Any pair of bytes that belong together meets exactly once, in the slot of its tile."""
-    rng = np.random.default_rng(1)
-    for _ in range(50):
-        run = random_run(rng)
-        pitch = -(-run["depth"] // WORD) * WORD
-        met = [(a["address"] % DEPTH // pitch, b["address"] % DEPTH // pitch, tile["slot"] % TILES, k)
-               for a, b, _, tile in filter(None, steps(run, 2))
-               for k in {a["address"] % DEPTH % pitch, b["address"] % DEPTH % pitch}]
-        assert met == [(i, j, i * run["b_tiles"] + j, k) for i in range(run["a_tiles"])
-                       for j in range(run["b_tiles"]) for k in range(run["depth"])]

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import app
-from .options import JsonFile, Seed, write_json
+from .options import JsonFile, Seed, table_console, write_json
 
 
 def _table(title: str, rows: list[dict], columns: tuple[str, ...]) -> Table:
@@ -28,7 +28,7 @@ def bench(config: Annotated[list[str] | None, typer.Option(help="Arrays (default
     from .. import bench as measure
 
     configs = config or ["16x16", "8x8"]
-    console, progress = Console(stderr=json_file == "-"), Console(stderr=True)
+    console, progress = table_console(stderr=json_file == "-"), Console(stderr=True)
     report = {"seed": seed, "products": [], "simulation": [], "array": []}
     for name in configs:
         with progress.status(f"{name}: products"):

@@ -5,15 +5,25 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from ..files import write_atomically
 
-__all__ = ["Backend", "ConfigName", "JsonFile", "Seed", "write_json"]
+__all__ = ["Backend", "ConfigName", "JsonFile", "Seed", "table_console",
+           "write_json"]
 
 Backend = Annotated[str, typer.Option(help="model (NumPy, bit-exact) or verilator (the RTL).")]
 ConfigName = Annotated[str, typer.Option("--config", help="Array: 4x4, 8x8, 16x16 or 32x14.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 JsonFile = Annotated[str | None, typer.Option("--json", help="Write the figures there; - is stdout.")]
+
+
+def table_console(stderr: bool = False) -> Console:
+    """For tables: as wide as the terminal, and where there is none wide enough for ours."""
+    console = Console(stderr=stderr)
+    if not console.is_terminal:
+        console.width = 120
+    return console
 
 
 def write_json(figures: dict, target: str | None):
