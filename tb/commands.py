@@ -27,12 +27,13 @@ def push(port: Port, words: np.ndarray):
     return [command(Op.PUSH, port, *pair) for pair in words.tolist()]
 
 
-def load_matrix(port: Port, matrix: np.ndarray, lanes: int, half: int = 0):
+def load_matrix(port: Port, matrix: np.ndarray, lanes: int, half: int = 0, across: bool = False):
     """LOAD and PUSH of ``matrix[rows (columns), K]``."""
     rows, depth = matrix.shape
     tiles = -(-rows // lanes)
-    return [load(port, depth=depth, tiles=tiles, last=rows - (tiles - 1) * lanes, half=half),
-            *push(port, panel(matrix, slice(0, rows), slice(0, depth), False, lanes))]
+    stored = np.ascontiguousarray(matrix.T) if across else matrix
+    return [load(port, depth=depth, tiles=tiles, last=rows - (tiles - 1) * lanes, half=half, across=across),
+            *push(port, panel(stored, slice(0, rows), slice(0, depth), across, lanes))]
 
 
 def run(*, a_half: int = 0, b_half: int = 0, c_half: int = 0, accumulate: bool = False):

@@ -78,6 +78,8 @@ ERRORS = {
                                   command(Op.PUSH, Port.B)[0]),
     "-128 on port A":            (LOADED[:4], command(Op.PUSH, Port.A, 0x80), Error.OPERAND, 3),
     "-128 in the last byte":     (LOADED[:2], command(Op.PUSH, Port.A, 0, 0x80 << 24), Error.OPERAND, 1),
+    "-128 in a later panel":     ([*LOADED, *LOADED[:3]], command(Op.PUSH, Port.A, 0x80),
+                                  Error.OPERAND, 2),
     "readout of nothing":        (LOADED, readout(), Error.NO_RESULT, 0),
     "readout of the other half": (DONE, readout(half=1), Error.NO_RESULT, 1),
     "read without readout":      (DONE, command(Op.READ), Error.NO_RESULT, command(Op.READ)[0]),

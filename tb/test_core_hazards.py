@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from backbeat.program import panel
 from backbeat_rtl.isa import Op, Port, Read, Write, encode
 
 from .cfu_bus import CORES, Door
 from .commands import command, get, load, load_matrix, push, read, readout, run
 
-CONFIGS = ["4x4", "6x5"]
+CONFIGS = ["4x4", "6x5", "2x64"]
 TABLE = [command(Op.SET, Write.TABLE, 0), command(Op.SET, Write.SHIFT, 20)]
 
 
@@ -67,22 +68,42 @@ def test_load_waits_for_the_half_in_use(config):
 
 
 async def load_waits_for_the_half_in_use(dut, rng, config):
+    """Words of the next panel arrive while the run has only begun, or its last lane is still read."""
     door = Door(dut, config, rng)
     c = door.config
-    for number in range(40):
+    for number in range(60):
         side = int(rng.integers(1, 3))
-        depth = c.depth // 8 // side * 8
-        a, b = operands(rng, side * c.rows, side * c.columns, depth)
-        other = operands(rng, side * c.rows, side * c.columns, depth)
-        half = number % 2
-        # The words of the next panel arrive while the run that uses the half has only begun.
-        await door.send([*loads(c, a, b, half), run(a_half=half, b_half=half),
-                         *load_matrix(Port.B, other[1], c.columns, half),
-                         *load_matrix(Port.A, other[0], c.rows, half),
+        depth = int(rng.choice([1, 8, c.depth // 8 // side * 8]))
+        half, across = number % 2, bool(rng.integers(2))
+        a, b = operands(rng, side * c.rows, c.columns, depth)
+        other = operands(rng, side * c.rows, c.columns, depth)
+        reloads = [load_matrix(Port.A, other[0], c.rows, half, across),
+                   load_matrix(Port.B, other[1], c.columns, half, across)][::rng.choice([-1, 1])]
+        await door.send([*loads(c, a, b, half), run(a_half=half, b_half=half), *reloads[0], *reloads[1],
                          run(a_half=half, b_half=half, c_half=1)], f"product {number}")
         for c_half in (0, 1):
-            await door.send([readout(half=c_half), *read(side * c.rows * side * c.columns)],
+            await door.send([readout(half=c_half), *read(side * c.rows * c.columns)],
                             f"product {number}, half {c_half}")
+    await door.drain()
+
+
+def test_load_waits_for_the_last_lane():
+    """The wide array's last lane reads a short panel long after the first lane has."""
+    CORES["16x16"].run(load_waits_for_the_last_lane)
+
+
+async def load_waits_for_the_last_lane(dut, rng):
+    door = Door(dut, "16x16", rng)
+    lanes = slice(0, 16)
+    for depth in (*range(1, 10), 16, 24):
+        a, b = operands(rng, 16, 16, depth)
+        other = np.ascontiguousarray(operands(rng, 16, 16, depth)[1].T)
+        # Across lanes, the second word already reaches the far half of them.
+        await door.send([
+            *loads(door.config, a, b), run(),
+            load(Port.B, depth=depth, tiles=1, last=16, across=True),
+            *push(Port.B, panel(other, lanes, slice(0, depth), True, 16)), run(c_half=1),
+            readout(), *read(256), readout(half=1), *read(256)], f"{depth=}")
     await door.drain()
 
 
