@@ -32,7 +32,8 @@ def load_matrix(port: Port, matrix: np.ndarray, lanes: int, half: int = 0, acros
     rows, depth = matrix.shape
     tiles = -(-rows // lanes)
     stored = np.ascontiguousarray(matrix.T) if across else matrix
-    return [load(port, depth=depth, tiles=tiles, last=rows - (tiles - 1) * lanes, half=half, across=across),
+    last = rows - (tiles - 1) * lanes
+    return [load(port, depth=depth, tiles=tiles, last=last, half=half, across=across),
             *push(port, panel(stored, slice(0, rows), slice(0, depth), across, lanes))]
 
 
