@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -45,7 +45,11 @@ FLIP_FLOPS = ("FDRE", "FDSE", "FDCE", "FDPE")
 
 @dataclass(frozen=True)
 class Design:
-    """What to synthesise, and the most it may take."""
+    """What to synthesise, and the most it may take.
+
+    ``part``: the array alone, with its buffers (datapath), the core without a memory port (door) or
+    with one (core).
+    """
 
     part: str
     config: str
@@ -59,7 +63,7 @@ class Design:
         c = Config.of(self.config)
         if self.part == "array":
             return SystolicArray(rows=c.rows, columns=c.columns, max_k=c.depth)
-        return {"datapath": Datapath, "core": Cfu}[self.part](c)
+        return Datapath(c) if self.part == "datapath" else Cfu(replace(c, memory=self.part == "core"))
 
 
 DESIGNS = (
@@ -67,10 +71,11 @@ DESIGNS = (
     Design("array",    "16x16", {"lut": 6000, "dsp": 128}),
     Design("array",    "32x14", {"dsp": 224}),
     Design("datapath", "32x14", {"lut": 14000, "dsp": 224}),
-    Design("core",     "4x4",   {}),
+    Design("door",     "4x4",   {}),
+    Design("door",     "16x16", {"lut": 14000, "dsp": 144}),
     Design("core",     "8x8",   {}),
-    Design("core",     "16x16", {"lut": 10000, "dsp": 132}),
-    Design("core",     "32x14", {"lut": 18000, "dsp": 232}),
+    Design("core",     "16x16", {"lut": 22000, "dsp": 144, "ramb36": 72}),
+    Design("core",     "32x14", {"lut": 26000, "dsp": 232, "ramb36": 112}),
 )
 
 

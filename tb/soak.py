@@ -1,6 +1,8 @@
 """A long random campaign: ``python -m tb.soak --config 16x16 --products 10000``.
 
-The driver and the RTL in process, with random idle and back-pressure at the door, against int64.
+The driver and the RTL in process: products of every kind in chains, memories of every kind behind the
+port, random pauses on all of its channels and at the door, and words of memory that answer with an
+error. Results are compared with NumPy's, all of memory with the descriptors' model.
 """
 
 import argparse
@@ -9,50 +11,227 @@ import sys
 import time
 
 import numpy as np
-from rich.progress import track
+from rich.progress import Progress
 
 import backbeat
-from backbeat.measure import reference
+from backbeat.device import Chain, collect
+from backbeat.memory import BASE, Memory
+from backbeat_rtl import isa
+from backbeat_rtl.config import Config
+from backbeat_rtl.descriptor_model import run_chain
+from backbeat_rtl.isa import Error
 
-from .products import oracle, random_job
+from .products import Trial, random_convolution, random_gemm
 
-__all__ = ["campaign"]
+__all__ = ["STRETCH", "campaign"]
 
-#: Products in a row with the same chance of a stall, and those chances.
-STRETCH, CHANCES = 50, (0, 0.1, 0, 0.5, 0.02, 0.8)
+#: Products with the same memory and chance of a pause; a campaign can begin with any stretch.
+STRETCH = 50
+#: Chances of a pause, per cycle.
+PAUSES = (0, 0, 0.02, 0.1, 0.5, 0.8)
+#: Of chains that meet a word of memory that cannot be read, or written.
+FAULTS = 0.15
+#: Of products that are convolutions or gradients of them.
+CONVOLUTIONS = 0.4
+#: Bytes of device memory, all of them compared after each chain; of operands and results of a chain
+#: no more are begun beyond so many.
+SIZE, FULL = 1 << 24, 1 << 21
+SLVERR, DECERR = 2, 3
 
 
-def _size(rng) -> int:
+def _trial(rng, config: Config) -> Trial:
     """Mostly as in the test benches, sometimes beyond what any buffer holds."""
-    return int(rng.choice([80, 300, 1000], p=[0.85, 0.13, 0.02]))
+    if rng.random() < CONVOLUTIONS:
+        return random_convolution(rng, int(rng.choice([12, 40], p=[0.85, 0.15])))
+    largest = int(rng.choice([80, 300, 1000], p=[0.77, 0.2, 0.03]))
+    return random_gemm(rng, config.rows, config.columns, largest,
+                       int(rng.choice([largest, 3000], p=[0.9, 0.1])))
 
 
-def campaign(acc: backbeat.Accelerator, seed: int, products) -> int:
-    """Multiplies; ``products`` iterates over their numbers, from 0. Returns the cycles it took.
+def _chain(rng, config: Config, most: int) -> list[Trial]:
+    """One to eight products; one may come twice, and is in memory once then."""
+    out, size = [], 0
+    for _ in range(min(most, int(rng.choice([1, 2, 3, 5, 8])))):
+        again = out and rng.random() < 0.1
+        out.append(out[int(rng.integers(len(out)))] if again else _trial(rng, config))
+        size += out[-1].product.lower(8).job.compulsory_bytes
+        if size > FULL:
+            break
+    return out
+
+
+def _memory(rng) -> Memory:
+    """The default, or one with a bandwidth, latency and refresh of its own."""
+    if rng.random() < 0.2:
+        return Memory(size=SIZE)
+    interval = int(rng.integers(20, 1000))
+    return Memory(float(8 * 2 ** rng.uniform(-2, 1)), int(300 ** rng.random()) - 1, interval,
+                  int(interval * rng.choice([0, 0.05, 0.4])), SIZE)
+
+
+class _Witness:
+    """Between driver and core: what a chain leaves in memory, against its model.
+
+    Attributes
+    ----------
+    faulty : bool
+        The next chain is to meet a word that errs.
+    fault : (int, int, Error) or None
+        The words, and what errs, of the last chain.
+    result : ChainResult
+        The model's, of the last chain.
+    """
+
+    def __init__(self, backend, rng):
+        self.backend, self.rng, self.ring = backend, rng, backend._ring
+        self.faulty, self.chain, self.fault = False, None, None
+        backend._ring = self        # what carries out a chain and waits for its end
+
+    def __call__(self, chain: Chain) -> tuple[int, int]:
+        self.chain, self.fault = chain, self._aim(chain) if self.faulty else None
+        self.expected = self.backend.arena.image.copy()
+        self.result = run_chain(self.expected, chain.address, self.backend.config, BASE,
+                                [self.fault] if self.fault else [])
+        if self.fault:
+            begin, end, error = self.fault
+            self.backend.fault(begin, end, int(self.rng.choice([SLVERR, DECERR])),
+                               error == Error.BUS_READ, error == Error.BUS_WRITE)
+        out = self.ring(chain)
+        self.backend.fault()
+        return out
+
+    def _aim(self, chain: Chain) -> tuple[int, int, Error]:
+        """A word of a descriptor, operand or result; now and then one that nobody needs."""
+        entry = chain.entries[self.rng.integers(len(chain.entries))]
+        d = isa.decode_descriptor(self.backend.arena.rows(entry.address, 1, 4 * isa.DESCRIPTOR_WORDS)
+                                  [0].tobytes())
+        m, n, _ = entry.job.shape
+        spans = [(BASE, self.backend.arena.used, None),
+                 (entry.address, 4 * isa.FETCHED_WORDS, Error.BUS_READ),
+                 (entry.address + 4 * isa.RECORD_WORD, 16, Error.BUS_WRITE),
+                 (entry.c, m * entry.c_pitch, Error.BUS_WRITE)]
+        spans += [(d[name], d[f"{name}_pitch"] * rows, Error.BUS_READ)
+                  for name, (rows, _) in zip("ab", entry.job.stored, strict=True)
+                  if not d[f"gather_{name}"] and not (name == "b" and d["b_group"])]
+        if d["requantise"]:
+            spans.append((d["table"], 16 * n, Error.BUS_READ))
+        if d["sums"]:
+            spans.append((d["sums_address"], 4 * n, Error.BUS_WRITE))
+        begin, size, error = spans[self.rng.integers(len(spans))]
+        word = begin + int(self.rng.integers(size)) // 8 * 8
+        return word, word + 8, error or Error(self.rng.choice([Error.BUS_READ, Error.BUS_WRITE]))
+
+    def difference(self) -> str:
+        """Where memory is not as the model left it; empty if nowhere.
+
+        Free are the times of a record, and what is to be written of a descriptor that failed.
+        """
+        rows, image = self.backend.arena.rows, self.backend.arena.image
+        expected = type(self.backend.arena)(self.expected)
+        for number, entry in enumerate(self.chain.entries[:self.result.completed + 1]):
+            free = [(entry.address + 4 * (isa.RECORD_WORD + 2), 1, 8, 8)]
+            if number == self.result.completed:
+                m, n, _ = entry.job.shape
+                free = [(entry.c, m, entry.c_pitch, n * entry.job.result_bytes)]
+                free += [(entry.sums, 1, 4 * n, 4 * n)] if entry.job.sums else []
+                if self.result.error == Error.BUS_WRITE:
+                    free.append((entry.address + 4 * isa.RECORD_WORD, 1, 16, 16))
+            for address, count, pitch, width in free:
+                expected.rows(address, count, pitch)[:, :width] = rows(address, count, pitch)[:, :width]
+        wrong = np.flatnonzero(image != self.expected)
+        if not wrong.size:
+            return ""
+        first = wrong[0]
+        return (f"{wrong.size} bytes of memory differ, the first at {BASE + first:#x}: got "
+                f"{image[first]:#x}, expected {self.expected[first]:#x}")
+
+
+def _carry_out(acc: backbeat.Accelerator, witness: _Witness, trials: list[Trial]):
+    """Compares results, or the error of a fault, and memory.
+
+    Raises
+    ------
+    AssertionError
+    """
+    products = [trial.product for trial in trials]
+    try:
+        results, error = acc.run(products), None
+    except backbeat.AcceleratorError as caught:
+        results, error = [], caught
+    model, chain = witness.result, witness.chain
+    assert len(chain.entries) == len(trials), "not every product goes through memory"
+    difference = witness.difference()
+    assert not difference, f"{difference}, the error is {error}"
+    if error is None:
+        assert not model.error, f"no error, expected {model.error.name}"
+        maxima = [stats.max_abs for stats in acc.products]
+    else:
+        assert model.error == error.code, f"{error}, expected {model.error.name}"
+        number = chain.find(model.failed)
+        assert f"descriptor {number + 1} of {len(trials)} at {model.failed:#x}" in str(error), (
+            f"{error}, expected descriptor {number + 1}")
+        assert number == model.completed
+        done = collect(Chain(chain.address, chain.entries[:number]), witness.backend.arena)
+        results = [product.lower(8).finish(result)
+                   for product, result in zip(products, done, strict=False)]
+        maxima = [result.stats.max_abs for result in done]
+    for number, (trial, result, largest) in enumerate(zip(trials, results, maxima, strict=False)):
+        difference = trial.difference(result)
+        assert not difference, f"{difference}, in number {number} of the chain: {trial}"
+        assert largest == trial.max_abs, (f"max_abs is {largest}, expected {trial.max_abs}, in number "
+                                          f"{number} of the chain: {trial}")
+
+
+def campaign(config: str, seed: int, products: int, first: int = 0, advance=lambda count: None) -> dict:
+    """Products number ``first``, a multiple of STRETCH, and up.
+
+    Parameters
+    ----------
+    advance : function of int
+        Is told how many more are done.
+
+    Returns
+    -------
+    dict
+        "cycles" that it took, "chains", and those with "faults" that were met.
 
     Raises
     ------
     AssertionError
         Says which product differs where, and how to get there again.
     """
-    rng, config = np.random.default_rng(seed), acc.config
-    for number in products:
-        if number % STRETCH == 0:
-            acc._backend.stall(int(rng.integers(1, 2**63)), CHANCES[number // STRETCH % len(CHANCES)])
-        job = random_job(rng, config.rows, config.columns, _size(rng), low=-128)
-        what = (f"product {number}, {job.op} of M, N, K = {job.shape}, {job.spec}; replay with "
-                f"python -m tb.soak --config {config.name} --seed {seed} --products {number + 1}")
-        try:
-            c = acc.gemm(job.a, job.b, job.op, bias=job.bias, requantize=job.spec)
-        except backbeat.AcceleratorError as error:
-            raise AssertionError(f"{error} in {what}") from error
-        expected = oracle(job)
-        if not np.array_equal(c, expected):
-            i, j = np.argwhere(c != expected)[0]
-            raise AssertionError(f"C[{i}, {j}] is {c[i, j]}, expected {expected[i, j]}, in {what}")
-        largest = np.abs(reference(job.a, job.b, job.op).astype(np.int64)).max()
-        assert acc.last.max_abs == largest, f"max_abs {acc.last.max_abs}, expected {largest}, in {what}"
-    return acc.stats.cycles
+    if first % STRETCH:
+        raise ValueError(f"first must be a multiple of {STRETCH}, got {first}")
+    counts = {"cycles": 0, "chains": 0, "faults": 0}
+    for begin in range(first, first + products, STRETCH):
+        rng = np.random.default_rng([seed, begin])
+        memory, pauses = _memory(rng), float(rng.choice(PAUSES))
+        with backbeat.open("verilator", config, memory) as acc:
+            witness = _Witness(acc._backend, rng)
+            # Nothing may depend on what memory happens to hold.
+            witness.backend.arena.image[:] = np.frombuffer(rng.bytes(SIZE), np.uint8)
+            acc._backend.stall(int(rng.integers(1, 2**63)), pauses)
+            done, end = begin, min(begin + STRETCH, first + products)
+            while done < end:
+                trials = _chain(rng, acc.config, end - done)
+                try:
+                    witness.faulty = rng.random() < FAULTS
+                    _carry_out(acc, witness, trials)
+                    counts["chains"] += 1
+                    if witness.result.error:
+                        counts["faults"] += 1
+                        witness.faulty = False      # and the core works again
+                        _carry_out(acc, witness, trials)
+                except (AssertionError, backbeat.AcceleratorError, LookupError) as error:
+                    raise AssertionError(
+                        f"{error}; in products {done} to {done + len(trials) - 1}, {memory}, pauses "
+                        f"{pauses}, fault {witness.fault}; replay with python -m tb.soak --config "
+                        f"{config} --seed {seed} --first {begin} --products "
+                        f"{done + len(trials) - begin}") from error
+                done += len(trials)
+                advance(len(trials))
+            counts["cycles"] += acc._backend.simulator.cycles()
+    return counts
 
 
 def main():
@@ -60,17 +239,22 @@ def main():
     parser.add_argument("--config", default="16x16")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     parser.add_argument("--products", type=int, default=10_000)
+    parser.add_argument("--first", type=int, default=0, help=f"begin there, a multiple of {STRETCH}")
     arguments = parser.parse_args()
     print(f"{arguments.config}: {arguments.products} products, seed {arguments.seed}", flush=True)
-    with backbeat.open("verilator", arguments.config) as acc:
-        start = time.perf_counter()
+    start = time.perf_counter()
+    with Progress(transient=True) as progress:
+        task = progress.add_task("products", total=arguments.products)
         try:
-            cycles = campaign(acc, arguments.seed, track(range(arguments.products), "products"))
+            counts = campaign(arguments.config, arguments.seed, arguments.products, arguments.first,
+                              lambda count: progress.advance(task, count))
         except AssertionError as error:
+            progress.stop()
             sys.exit(f"FAILED: {error}")
-        seconds = time.perf_counter() - start
-    print(f"all exact: {arguments.products / seconds:.0f} products/s, "
-          f"{cycles / seconds / 1e3:.0f} kcycle/s")
+    seconds = time.perf_counter() - start
+    print(f"all exact: {counts['chains']} chains, {counts['faults']} of them with a fault, "
+          f"{arguments.products / seconds:.0f} products/s, "
+          f"{counts['cycles'] / seconds / 1e3:.0f} kcycle/s")
 
 
 if __name__ == "__main__":

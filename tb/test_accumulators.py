@@ -34,34 +34,32 @@ def test_updates_and_reads_match_model(pairs, columns):
 async def updates_and_reads_match_model(dut, rng, pairs, columns):
     component = BUFFERS[pairs, columns].component
     length = CYCLES + 200
-    i_tile, i_read, i_read_valid = [0] * length, [0] * length, [0] * length
+    i_tile, i_read = [0] * length, [0] * length
     sums = rng.integers(-2**31, 2**31, (length, columns, 2))
     ready, end = [1] * length, [0] * length
     held = np.zeros((SLOTS, pairs, columns, 2), np.int32)   # the model
     visible = {}            # slot -> cycle of its last tile
-    expected = {}           # cycle -> (value, what it is)
+    expected = {}           # (cycle, column) -> (its pair, what it is)
     next_read = 0
 
     def read_until(cycle: int):
         """Reads wherever no tile needs the port, of rows whose updates are through."""
         nonlocal next_read
         for t in range(next_read, cycle):
-            slot, pair, odd = int(rng.integers(SLOTS)), int(rng.integers(pairs)), int(rng.integers(2))
+            slot, pair = int(rng.integers(SLOTS)), int(rng.integers(pairs))
             if t < next_read or slot not in visible or t + 1 < visible[slot] + 2 + pair + UPDATE:
                 continue
-            count = int(rng.integers(1, columns + 1))
-            i_read[t] = component.row.const(
-                {"slot": slot, "pair": pair, "odd": odd, "columns": count}).as_bits()
-            i_read_valid[t] = 1
+            i_read[t] = component.read.const({"slot": slot, "pair": pair}).as_bits()
             if ready[t]:
-                for c in range(count):
-                    expected[t + READ_LATENCY + c] = (
-                        int(held[slot, pair, c, odd]), f"{slot=} {pair=} {odd=} column={c} read at {t}")
-                next_read = t + count
+                for c in range(columns):
+                    expected[t + READ_LATENCY + c, c] = (
+                        held[slot, pair, c].tolist(), f"{slot=} {pair=} column={c} read at {t}")
+                next_read = t + 1
 
     schedule = list(tiles(rng, pairs))
-    for t, *_ in schedule:
-        ready[t + 1:t + 1 + pairs] = [0] * pairs
+    for t, _, accumulate, *_ in schedule:
+        if accumulate:
+            ready[t + 1:t + 1 + pairs] = [0] * pairs
     for t, slot, accumulate, last, half in schedule:
         read_until(t)
         i_tile[t] = component.tile.const({"valid": 1, "slot": slot, "accumulate": accumulate,
@@ -74,14 +72,13 @@ async def updates_and_reads_match_model(dut, rng, pairs, columns):
         end[t + pairs + columns + UPDATE] = last | half << 1 if last else 0
 
     got = await drive(dut, {
-        "i_tile": i_tile, "i_read": i_read, "i_read_valid": i_read_valid,
+        "i_tile": i_tile, "i_read": i_read,
         "i_sums": [pack(row, WIDTH) for row in sums.reshape(length, -1).tolist()],
-    }, ["o_read_ready", "o_value", "o_value_valid", "o_end"])
+    }, ["o_read_ready", "o_stored", "o_end"])
 
     assert got["o_read_ready"] == ready
     assert [value if value & 1 else 0 for value in got["o_end"]] == end
-    assert got["o_value_valid"] == [int(t in expected) for t in range(length)]
-    for t, (value, what) in expected.items():
-        found = unpack(got["o_value"][t], 32, 1)[0]
+    for (t, c), (value, what) in expected.items():
+        found = unpack(got["o_stored"][t], 32, 2 * columns)[2 * c:2 * c + 2]
         assert found == value, f"{what}: got {found}, expected {value}"
     assert len(expected) > CYCLES // 4, "too few reads to prove anything"

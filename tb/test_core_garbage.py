@@ -7,7 +7,7 @@ import pytest
 
 from backbeat_rtl.config import WORD
 from backbeat_rtl.core_model import CoreModel, panel_words
-from backbeat_rtl.isa import Op, Port, Read, Write
+from backbeat_rtl.isa import Op, Port, Read, Write, encode
 
 from .cfu_bus import CORES, Door
 from .commands import command, get, load, push, read, readout, run
@@ -62,11 +62,12 @@ def legal(rng, model: CoreModel):
         left = len(model.words)
         return read(left if rng.random() < 0.7 else int(rng.integers(1, left + 1)))
     if kind == "table":
-        first = int(rng.integers(model.config.table_size))
-        count = int(rng.integers(1, model.config.table_size - first + 1))
+        c = model.config
+        tile, lane = int(rng.integers(c.tiles)), int(rng.integers(c.columns))
+        count = int(rng.integers(1, c.table_size + 1))      # it begins again behind the last place
         entries = rng.integers(0, 2**32, (count, 2), dtype=np.uint32)
         entries[:, 0] &= 0xFF
-        return [command(Op.SET, Write.TABLE, first),
+        return [command(Op.SET, Write.TABLE, encode("TABLE", tile=tile, lane=lane)),
                 command(Op.SET, Write.SHIFT, rng.integers(24, 44)), *push(Port.TABLE, entries)]
     values = {Write.SEED: 2**32, Write.PITCH: 100, Write.CLIP: 2**24, Write.MAX_ABS: 2**32}
     return [command(Op.SET, register, rng.integers(values[register]))

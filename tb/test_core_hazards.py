@@ -166,8 +166,8 @@ async def counters_and_status(dut, rng, config):
     await door.drain()
     cycles, busy, fed, idle, loading, loaded, running, reading, *after = door.timed
     assert (idle, loaded) == (0, 0) and after[3] == 0
-    assert loading == encode("STATUS", loading=1, running=0, reading=0)
-    assert running == encode("STATUS", loading=0, running=1, reading=0)
-    assert reading == encode("STATUS", loading=0, running=1, reading=1)
+    assert loading == encode("STATUS", loading=1, running=0, reading=0, moving=0)
+    assert running == encode("STATUS", loading=0, running=1, reading=0, moving=0)
+    assert reading == encode("STATUS", loading=0, running=1, reading=1, moving=0)
     assert (after[1] - busy, after[2] - fed) == (16, 16), "two tiles of eight steps"
     assert after[0] - cycles == door.driver.accepted - 4 + door.driver.waited

@@ -23,6 +23,28 @@ def test_fields_do_not_overlap(word):
         taken |= bits
 
 
+def test_descriptor_fields_do_not_overlap():
+    names = set()
+    for number, fields in isa.DESCRIPTOR.items():
+        assert number < isa.FETCHED_WORDS or number >= isa.RECORD_WORD
+        taken = 0
+        for f in fields:
+            bits = ((1 << f.width) - 1) << f.lsb
+            assert bits < 1 << 32 and not taken & bits and f.name not in names, f.name
+            taken, names = taken | bits, names | {f.name}
+
+
+def test_decode_inverts_encode_of_descriptors():
+    names = [f for fields in isa.DESCRIPTOR.values() for f in fields]
+    values = {f.name: 0x12345678 * (n + 1) & (1 << f.width) - 1 for n, f in enumerate(names)}
+    assert isa.decode_descriptor(isa.encode_descriptor(**values)) == values
+    assert isa.decode_descriptor(isa.encode_descriptor(origin_y=-2))["origin_y"] == 0xFFFE
+    with pytest.raises(ValueError, match="chunk must fit 16 bits, got 65536"):
+        isa.encode_descriptor(chunk=65536)
+    with pytest.raises(ValueError, match="no field rows"):
+        isa.encode_descriptor(rows=1)
+
+
 @pytest.mark.parametrize("word", isa.FIELDS)
 def test_decode_inverts_encode(word):
     for extreme in (0, 1):
@@ -34,7 +56,8 @@ def test_decode_inverts_encode(word):
 
 def test_every_code_is_documented():
     for codes, table in ((isa.Op, isa.OPERATIONS), (isa.Read, isa.READABLE), (isa.Write, isa.WRITABLE),
-                         (isa.Port, isa.PORTS), (isa.Error, isa.ERRORS)):
+                         (isa.Port, isa.PORTS), (isa.Error, isa.ERRORS),
+                         (isa.DescriptorOp, isa.DESCRIPTOR_OPS)):
         assert set(table) == set(codes)
 
 
@@ -58,6 +81,11 @@ def test_c_header_says_the_same(tmp_path):
             value = (0xA5A5A5A5 >> number) & (1 << f.width) - 1
             macro = f"BB_{word.replace('.', '_')}_{f.name.upper()}"
             checks += [f"{macro}({value}u) == {value << f.lsb}u",
+                       f"{macro}_OF({value << f.lsb}u) == {value}u"]
+    for word, fields in isa.DESCRIPTOR.items():
+        for f in fields:
+            value, macro = 0xA5A5A5A5 & (1 << f.width) - 1, f"BB_DESCRIPTOR_{f.name.upper()}"
+            checks += [f"{macro}_WORD == {word}", f"{macro}({value}u) == {value << f.lsb}u",
                        f"{macro}_OF({value << f.lsb}u) == {value}u"]
     for prefix, codes in (("OP", isa.Op), ("GET", isa.Read), ("SET", isa.Write),
                           ("PORT", isa.Port), ("ERROR", isa.Error)):

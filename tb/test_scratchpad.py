@@ -101,7 +101,8 @@ async def panels_match_model(dut, rng, lanes, group):
         depth, tiles, last, across = shape
         half = number % 2
         bits = component.load.panel.const({
-            "depth": depth, "tiles": tiles, "last": last, "across": across, "half": half}).as_bits()
+            "depth": depth, "tiles": tiles, "last": last, "across": across,
+            "start": half * DEPTH // WORD}).as_bits()
         words = rng.integers(-128, 128, (panel_words(lanes, *shape), WORD), dtype=np.int8)
         contents, words = panel_lanes(words, lanes, *shape), words.view("<u8")[:, 0].tolist()
         pad(writes, read_end[half] + lanes, idle)

@@ -19,9 +19,11 @@ def random_run(rng) -> dict:
     b_tiles = int(rng.integers(1, TILES // a_tiles + 1))
     words = int(rng.integers(1, DEPTH // WORD // max(a_tiles, b_tiles) + 1))
     depth = int(rng.choice([1, 3, 5, WORD * words, rng.integers(1, WORD * words + 1)]))
-    flags = dict(zip(("a_half", "b_half", "c_half", "accumulate"), rng.integers(2, size=4).tolist(),
-                     strict=True))
-    return {"depth": min(depth, WORD * words), "a_tiles": a_tiles, "b_tiles": b_tiles, **flags}
+    most = 2 * DEPTH // WORD
+    a_start, b_start = (int(rng.integers(most - words * n + 1)) for n in (a_tiles, b_tiles))
+    return {"depth": min(depth, WORD * words), "a_tiles": a_tiles, "b_tiles": b_tiles,
+            "a_start": a_start, "b_start": b_start, "c_half": int(rng.integers(2)),
+            "accumulate": int(rng.integers(2))}
 
 
 def steps(run: dict, period: int):
@@ -34,8 +36,8 @@ def steps(run: dict, period: int):
                 "half": run["c_half"]}
         yield from [None] * (max(period, SETTLE if slot == 0 else 0) - depth)
         for k in range(depth):
-            reads = ({"valid": 1, "first": k == 0, "address": half * DEPTH + n * pitch + k}
-                     for half, n in ((run["a_half"], i), (run["b_half"], j)))
+            reads = ({"valid": 1, "first": k == 0, "address": start * WORD + n * pitch + k}
+                     for start, n in ((run["a_start"], i), (run["b_start"], j)))
             yield *reads, k == depth - 1, tile
 
 
@@ -45,9 +47,11 @@ def test_model_covers_every_product_once():
     for _ in range(50):
         run = random_run(rng)
         pitch = -(-run["depth"] // WORD) * WORD
-        met = [(a["address"] % DEPTH // pitch, b["address"] % DEPTH // pitch, tile["slot"] % TILES, k)
-               for a, b, _, tile in filter(None, steps(run, 2))
-               for k in {a["address"] % DEPTH % pitch, b["address"] % DEPTH % pitch}]
+        places = ([read["address"] - run[f"{port}_start"] * WORD
+                   for port, read in zip("ab", reads, strict=True)] + [tile["slot"] % TILES]
+                  for *reads, _, tile in filter(None, steps(run, 2)))
+        met = [(a // pitch, b // pitch, slot, k) for a, b, slot in places
+               for k in {a % pitch, b % pitch}]
         assert met == [(i, j, i * run["b_tiles"] + j, k) for i in range(run["a_tiles"])
                        for j in range(run["b_tiles"]) for k in range(run["depth"])]
 

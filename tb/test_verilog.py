@@ -4,11 +4,15 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from amaranth.hdl import Shape
+from amaranth.lib.wiring import Out
 
-from backbeat_rtl.config import PRESETS
+from backbeat_rtl.config import PRESETS, Config
+from backbeat_rtl.memory_port import AXI_PINS
 from backbeat_rtl.verilog import cfu_verilog
 
 #: CFU-Playground, docs/source/interface.rst.
@@ -32,8 +36,17 @@ def test_verilog_is_the_same_wherever_it_is_made(config, tmp_path):
     assert str(Path(__file__).parents[1]) not in here and ".py" not in here and "src =" not in here
 
 
+def ports(config: Config) -> list[tuple[str, int, str]]:
+    top = re.search(r"^module Cfu\(.*?^endmodule", cfu_verilog(config), re.MULTILINE | re.DOTALL)[0]
+    found = re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+);", top, re.MULTILINE)
+    return sorted((way, int(msb or 0) + 1, name) for way, msb, name in found)
+
+
 def test_cfu_has_exactly_the_ports_of_cfu_playground():
-    top = re.search(r"^module Cfu\(.*?^endmodule", cfu_verilog("4x4"), re.MULTILINE | re.DOTALL)[0]
-    ports = re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+);", top, re.MULTILINE)
-    assert {(way, int(msb or 0) + 1, name) for way, msb, name in ports} == CFU_PORTS
-    assert len(ports) == len(CFU_PORTS)
+    assert ports(replace(Config.of("4x4"), memory=False)) == sorted(CFU_PORTS)
+
+
+def test_memory_port_has_the_pins_of_an_axi4_master():
+    axi = [("output" if pin.flow is Out else "input", Shape.cast(pin.shape).width, f"m_axi_{name}")
+           for name, pin in AXI_PINS.items()]
+    assert ports(Config.of("4x4")) == sorted([*CFU_PORTS, *axi])

@@ -1,12 +1,12 @@
 """The accumulator buffer: adds the tiles of a K chunk to what is there, and is read out beside it."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .array import column_sums
-from .pipeline import delay, delay_line, pipelined_mux
+from .pipeline import delay, delay_line
 
 __all__ = ["LEAD", "READ_LATENCY", "UPDATE", "Accumulators"]
 
@@ -14,16 +14,16 @@ __all__ = ["LEAD", "READ_LATENCY", "UPDATE", "Accumulators"]
 LEAD = 4
 #: Cycles from reading an accumulator for an update to the next read that sees the update.
 UPDATE = 4
-#: Cycles from ``i_read`` to its first value on ``o_value``.
-READ_LATENCY = 6
+#: Cycles from ``i_read`` to column 0's pair of sums on ``o_stored``.
+READ_LATENCY = 3
 
 
 class Accumulators(wiring.Component):
     """One RAM of row pairs per column, each with its own pair of adders.
 
-    Control walks from column to column, a cycle each, as the sums do. A tile takes ``row_pairs``
-    cycles of each column's read port; in every other cycle a read-out may walk across instead. So
-    reading never disturbs the array and needs no third port.
+    Control walks from column to column, a cycle each, as the sums do. A tile that accumulates takes
+    ``row_pairs`` cycles of each column's read port; in every other cycle a read may walk across
+    instead. So reading never disturbs the array and needs no third port.
 
     An update is read, register, add, write: two updates of one accumulator must be ``UPDATE``
     cycles apart. INT32, wrapping.
@@ -44,11 +44,10 @@ class Accumulators(wiring.Component):
         otherwise they overwrite it. ``end`` and ``half`` come back on ``o_end``.
     i_sums : column_sums[columns]
         From the array.
-    i_read : {slot, pair, odd, columns}, i_read_valid, o_read_ready
-        Read the first ``columns`` values of one row of one tile. The next read is due no earlier
-        than ``columns`` cycles after this one.
-    o_value : signed(32), o_value_valid
-        The row's values, column 0 first, one per cycle from ``READ_LATENCY`` cycles after the read.
+    i_read : {slot, pair}, o_read_ready
+        Reads a row pair of one tile in every cycle with ``o_read_ready``.
+    o_stored : column_sums(32)[columns]
+        Column 0's pair ``READ_LATENCY`` cycles after the read, column c's c cycles later.
     o_end : {valid, half}
         The last update of a tile marked ``end`` is in its RAM.
     """
@@ -58,27 +57,25 @@ class Accumulators(wiring.Component):
         self.pair_bits = max((row_pairs - 1).bit_length(), 1)
         self.tile = data.StructLayout(
             {"valid": 1, "slot": range(slots), "accumulate": 1, "end": 1, "half": 1})
-        self.row = data.StructLayout({
-            "slot": range(slots), "pair": self.pair_bits, "odd": 1, "columns": range(columns + 1)})
+        self.read = data.StructLayout({"slot": range(slots), "pair": self.pair_bits})
         super().__init__({
             "i_tile":        In(self.tile),
             "i_sums":        In(data.ArrayLayout(column_sums(width), columns)),
-            "i_read":        In(self.row),
-            "i_read_valid":  In(1),
+            "i_read":        In(self.read),
             "o_read_ready":  Out(1),
-            "o_value":       Out(signed(32)),
-            "o_value_valid": Out(1),
+            "o_stored":      Out(data.ArrayLayout(column_sums(32), columns)),
             "o_end":         Out(data.StructLayout({"valid": 1, "half": 1})),
         })
 
     def elaborate(self, _platform):
         m = Module()
 
-        # A tile becomes row_pairs consecutive updates; a read takes any cycle in between.
+        # A tile becomes row_pairs consecutive updates. Those that overwrite leave the read port alone.
         tile, pair, ending = Signal(self.tile), Signal(self.pair_bits), Signal()
+        reading = tile.valid & tile.accumulate
         m.d.comb += [
             ending.eq(tile.valid & (pair == self.row_pairs - 1)),
-            self.o_read_ready.eq(~tile.valid),
+            self.o_read_ready.eq(~reading),
         ]
         m.d.sync += pair.eq(pair + 1)
         with m.If(self.i_tile.valid):
@@ -86,21 +83,21 @@ class Accumulators(wiring.Component):
         with m.Elif(ending):
             m.d.sync += tile.valid.eq(0)
 
-        control = data.StructLayout({
-            "write": 1, "accumulate": 1, "address": range(self.slots << self.pair_bits)})
-        head = Signal(control)  # with reset: its write bit must not survive one
+        address = range(self.slots << self.pair_bits)
+        update = data.StructLayout({"write": 1, "accumulate": 1, "address": address})
+        head, read_head = Signal(update), Signal(address)
         m.d.sync += [
-            head.write.eq(tile.valid),
-            head.accumulate.eq(tile.accumulate),
-            head.address.eq(Mux(tile.valid, Cat(pair, tile.slot),
-                                Cat(self.i_read.pair, self.i_read.slot))),
+            head.write.eq(tile.valid), head.accumulate.eq(tile.accumulate),
+            head.address.eq(Cat(pair, tile.slot)),
+            read_head.eq(Mux(reading, Cat(pair, tile.slot), Cat(self.i_read.pair, self.i_read.slot))),
         ]
-        walk = delay_line(m, head.as_value(), self.columns + 2, name="control", reset=True)
-        walk = [data.View(control, value) for value in walk]
+        # The write bit must not survive a reset, so this has one.
+        walk = delay_line(m, head.as_value(), self.columns + 2, name="update", reset=True)
+        walk = [data.View(update, value) for value in walk]
+        read_walk = delay_line(m, read_head, self.columns - 1, name="read")
         m.d.comb += self.o_end.as_value().eq(delay(
             m, Cat(ending & tile.end, tile.half), self.columns + UPDATE, name="end", reset=True))
 
-        stored = []
         for c in range(self.columns):
             m.submodules[f"column_{c}"] = memory = Memory(
                 shape=64, depth=self.slots << self.pair_bits, init=[])
@@ -109,7 +106,7 @@ class Accumulators(wiring.Component):
             new = Signal(column_sums(32), name=f"new_{c}", reset_less=True)
             # Column c: read in cycle c, RAM and its output register, add in c + 2, write in c + 3.
             m.d.comb += [
-                read.addr.eq(walk[c].address), read.en.eq(1),
+                read.addr.eq(read_walk[c]), read.en.eq(1),
                 write.addr.eq(walk[c + 3].address), write.en.eq(walk[c + 3].write),
                 write.data.eq(new),
             ]
@@ -118,24 +115,5 @@ class Accumulators(wiring.Component):
                 new.even.eq(self.i_sums[c].even + Mux(walk[c + 2].accumulate, old.even, 0)),
                 new.odd.eq(self.i_sums[c].odd + Mux(walk[c + 2].accumulate, old.odd, 0)),
             ]
-            stored.append(old.as_value())
-
-        self.elaborate_read_out(m, stored)
+            m.d.comb += self.o_stored[c].eq(old)
         return m
-
-    def elaborate_read_out(self, m, stored):
-        """Picks column after column of the row that is walking across."""
-        row = data.View(self.row, delay(m, self.i_read.as_value(), 2, name="row"))
-        start = delay(m, self.i_read_valid & self.o_read_ready, 2, name="row_start", reset=True)
-        active, odd = Signal(), Signal()
-        column, columns = Signal(range(self.columns)), Signal.like(row.columns)
-        m.d.sync += column.eq(column + 1)
-        with m.If(start):
-            m.d.sync += [active.eq(1), column.eq(0), odd.eq(row.odd), columns.eq(row.columns)]
-        with m.Elif(column == columns - 1):
-            m.d.sync += active.eq(0)
-
-        pair = pipelined_mux(m, stored, column, delay(m, column, 1, name="column"), name="pair")
-        sums = data.View(column_sums(32), pair)
-        m.d.sync += self.o_value.eq(Mux(delay(m, odd, 2, name="odd"), sums.odd, sums.even))
-        m.d.comb += self.o_value_valid.eq(delay(m, active, 3, name="active", reset=True))

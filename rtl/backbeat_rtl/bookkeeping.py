@@ -17,7 +17,7 @@ class PanelBook(wiring.Component):
     Parameters
     ----------
     panel : Layout
-        {depth, tiles, last, half, ...} of the loader.
+        {depth, tiles, last, start, ...} of the loader; the half is the top bit of ``start``.
 
     Members
     -------
@@ -25,6 +25,8 @@ class PanelBook(wiring.Component):
         A panel begins.
     i_loading : bit
         Words of the panel begun last are missing.
+    i_forget : bit
+        Both halves hold nothing from now on.
     i_half : bit
     o_held : {depth, tiles, last}, o_complete
         What that half holds; at once.
@@ -36,6 +38,7 @@ class PanelBook(wiring.Component):
             "i_start":    In(1),
             "i_panel":    In(panel),
             "i_loading":  In(1),
+            "i_forget":   In(1),
             "i_half":     In(1),
             "o_held":     Out(self.held),
             "o_complete": Out(1),
@@ -45,13 +48,16 @@ class PanelBook(wiring.Component):
         m = Module()
         held = [Signal(self.held, name=f"held_{half}") for half in (0, 1)]
         started, loading_half = Signal(2), Signal()
-        with m.If(self.i_start):
-            m.d.sync += loading_half.eq(self.i_panel.half)
+        half_begun = self.i_panel.start[-1]
+        with m.If(self.i_forget):
+            m.d.sync += started.eq(0)
+        with m.Elif(self.i_start):
+            m.d.sync += loading_half.eq(half_begun)
             with m.If(self.i_loading):
                 m.d.sync += started.bit_select(loading_half, 1).eq(0)
-            m.d.sync += started.bit_select(self.i_panel.half, 1).eq(1)
+            m.d.sync += started.bit_select(half_begun, 1).eq(1)
             for half in (0, 1):
-                with m.If(self.i_panel.half == half):
+                with m.If(half_begun == half):
                     m.d.sync += [held[half][f].eq(self.i_panel[f]) for f in _FIELDS]
         m.d.comb += [
             self.o_held.eq(Array(held)[self.i_half]),
@@ -70,7 +76,7 @@ class RunQueue(wiring.Component):
     Parameters
     ----------
     run : Layout
-        {..., a_half, b_half, c_half} of the sequencer.
+        {..., a_start, b_start, c_half} of the sequencer; the half is the top bit of the start.
 
     Members
     -------
@@ -108,8 +114,8 @@ class RunQueue(wiring.Component):
 
         full = []
         for begun, ended, ended_half, flags in (
-                (self.i_run.a_half, self.i_fed.valid, self.i_fed.a_half, self.o_users_a),
-                (self.i_run.b_half, self.i_fed.valid, self.i_fed.b_half, self.o_users_b),
+                (self.i_run.a_start[-1], self.i_fed.valid, self.i_fed.a_half, self.o_users_a),
+                (self.i_run.b_start[-1], self.i_fed.valid, self.i_fed.b_half, self.o_users_b),
                 (self.i_run.c_half, self.i_end.valid, self.i_end.half, self.o_users_c)):
             for half in (0, 1):
                 users = Signal(4, name=f"users_{len(full)}")

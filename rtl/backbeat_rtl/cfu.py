@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from .config import Config
 from .core import Core
+from .memory_port import AXI_PINS
 
 __all__ = ["Cfu"]
 
@@ -24,10 +25,12 @@ class Cfu(wiring.Component):
 
     Members
     -------
-    As in CFU-Playground; ``reset`` is synchronous, active high.
+    As in CFU-Playground; ``reset`` is synchronous, active high. If ``config.memory``, also the pins
+    of an AXI4 master, each with the prefix ``m_axi_``.
     """
 
     def __init__(self, config: Config):
+        self.config = config
         self.core = Core(config)
         super().__init__({
             "cmd_valid":               In(1),
@@ -40,21 +43,30 @@ class Cfu(wiring.Component):
             "rsp_payload_outputs_0":   Out(32),
             "reset":                   In(1),
             "clk":                     In(1),
+            **({f"m_axi_{name}": pin for name, pin in AXI_PINS.items()} if config.memory else {}),
         })
 
     def elaborate(self, _platform):
         m = Module()
+        # The reset comes out of a register, as it goes to thousands. It takes effect a cycle late: in
+        # that cycle no command is taken and no response given.
         m.domains.sync = domain = ClockDomain()
-        domain.clk, domain.rst = self.clk, self.reset
+        m.domains.early = early = ClockDomain(reset_less=True)
+        m.d.comb += [domain.clk.eq(self.clk), early.clk.eq(self.clk)]
+        m.d.early += domain.rst.eq(self.reset)
         m.submodules.core = core = self.core
         m.d.comb += [
-            core.i.valid.eq(self.cmd_valid),
+            core.i.valid.eq(self.cmd_valid & ~domain.rst),
             core.i.payload.function_id.eq(self.cmd_payload_function_id),
             core.i.payload.input_0.eq(self.cmd_payload_inputs_0),
             core.i.payload.input_1.eq(self.cmd_payload_inputs_1),
-            self.cmd_ready.eq(core.i.ready),
+            self.cmd_ready.eq(core.i.ready & ~domain.rst),
             core.o.ready.eq(self.rsp_ready),
-            self.rsp_valid.eq(core.o.valid),
+            self.rsp_valid.eq(core.o.valid & ~domain.rst),
             self.rsp_payload_outputs_0.eq(core.o.payload),
         ]
+        if self.config.memory:
+            for name, pin in AXI_PINS.items():
+                inside, outside = getattr(core.axi, name), getattr(self, f"m_axi_{name}")
+                m.d.comb += outside.eq(inside) if pin.flow == Out else inside.eq(outside)
         return m

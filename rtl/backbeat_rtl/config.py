@@ -21,6 +21,11 @@ class Config:
         panel. A power of two, 16...2,048 (both halves are one RAMB36 at 2,048).
     tiles : int
         Accumulator tiles in each half of the accumulator buffer. A power of two, 2...64.
+    requantisers : int
+        Accumulators that the read-out takes per cycle, each through an epilogue of its own: 1, 2 or
+        4, with at least 4 columns (the array's, if it has fewer) each.
+    memory : bool
+        With a memory port, and a loop nest in hardware that uses it.
 
     Raises
     ------
@@ -31,7 +36,9 @@ class Config:
     rows: int = 16
     columns: int = 16
     depth: int = 2048
-    tiles: int = 32
+    tiles: int = 64
+    requantisers: int = 1
+    memory: bool = True
 
     def __post_init__(self):
         if not (2 <= self.rows <= 64 and self.rows % 2 == 0):
@@ -42,6 +49,10 @@ class Config:
             raise ValueError(f"depth must be a power of two in 16...2048, got {self.depth}")
         if not (2 <= self.tiles <= 64 and self.tiles.bit_count() == 1):
             raise ValueError(f"tiles must be a power of two in 2...64, got {self.tiles}")
+        if self.requantisers not in (1, 2, 4) or (
+                self.requantisers > 1 and self.columns < 4 * self.requantisers):
+            raise ValueError("requantisers must be 1, 2 or 4 and have 4 columns each, got "
+                             f"{self.requantisers} for {self.columns} columns")
 
     @property
     def macs(self) -> int:
@@ -51,6 +62,21 @@ class Config:
     @property
     def row_pairs(self) -> int:
         return self.rows // 2
+
+    @property
+    def group(self) -> int:
+        """Columns of the array that one requantiser serves."""
+        return -(-self.columns // self.requantisers)
+
+    @property
+    def banks(self) -> int:
+        """Parts of a scratchpad, of equal size, that the loop nest loads panels into."""
+        return min(8, 2 * self.depth // WORD)
+
+    @property
+    def bank(self) -> int:
+        """Bytes per lane of a bank."""
+        return 2 * self.depth // self.banks
 
     @property
     def table_size(self) -> int:
@@ -78,12 +104,12 @@ class Config:
         return f"{self.rows}x{self.columns}"
 
 
-_BASE = Config()
+_BASE = Config(requantisers=4)
 
 #: The small ones have small buffers so that tests of 80 x 80 x 80 already run in several panels.
 PRESETS = {
-    "4x4":   replace(_BASE, rows=4,  columns=4,  depth=128, tiles=8),
-    "8x8":   replace(_BASE, rows=8,  columns=8,  depth=512, tiles=16),
+    "4x4":   replace(_BASE, rows=4,  columns=4,  depth=128, tiles=8,  requantisers=1),
+    "8x8":   replace(_BASE, rows=8,  columns=8,  depth=512, tiles=16, requantisers=2),
     "16x16": _BASE,
-    "32x14": replace(_BASE, rows=32, columns=14, tiles=16),
+    "32x14": replace(_BASE, rows=32, columns=14, requantisers=2),
 }

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from .config import Config
 from .engine import Command, Engine
 from .isa import Op
+from .memory_port import AXI_PINS, MemoryPort
 
 __all__ = ["Core"]
 
@@ -29,13 +30,17 @@ class Core(wiring.Component):
     -------
     i : stream of Command
     o : stream of 32 bit
+    axi : pins of an AXI4 master
+        If ``config.memory``.
     """
 
     def __init__(self, config: Config):
+        self.config = config
         self.engine = Engine(config)
         super().__init__({
             "i": In(stream.Signature(Command)),
             "o": Out(stream.Signature(32)),
+            **({"axi": Out(wiring.Signature(AXI_PINS))} if config.memory else {}),
         })
 
     def elaborate(self, _platform):
@@ -43,6 +48,13 @@ class Core(wiring.Component):
         resetting = Signal()
         m.submodules.engine = ResetInserter(resetting)(self.engine)
         engine = self.engine
+
+        if self.config.memory:      # what the bus has been promised outlives a reset
+            m.submodules.port = port = MemoryPort()
+            wiring.connect(m, engine.port, port.inner)
+            wiring.connect(m, port.axi, wiring.flipped(self.axi))
+            with m.If(resetting):
+                m.d.comb += port.inner.flush.eq(1)
 
         # The command register.
         command, full = Signal(Command), Signal()

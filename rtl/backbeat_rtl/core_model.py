@@ -9,12 +9,9 @@ import numpy as np
 from . import isa
 from .config import WORD, Config
 from .epilogue_model import Requantise, element_index, requantise
-from .isa import Error, Op, Port, Read, Write
+from .isa import MAX_K, Error, Op, Port, Read, Write
 
 __all__ = ["MAX_K", "CoreModel", "exact_matmul", "panel_lanes", "panel_words", "product"]
-
-#: Largest K whose INT32 sum cannot overflow: K * 2**14 < 2**31.
-MAX_K = 2**17 - 1
 
 #: Products of this K are exact in float32: K * 2**14 <= 2**24.
 _FLOAT_K = 1024
@@ -104,7 +101,7 @@ class CoreModel:
                           Write.TABLE: 0}
         self.max_abs = 0
         if not hasattr(self, "table"):  # a memory: survives a reset
-            self.table = np.zeros((self._table_wrap(), 3), dtype=np.int64)
+            self.table = np.zeros((self.config.table_size, 3), dtype=np.int64)
         self.pushed = 0
 
     def execute(self, function_id: int, input_0: int = 0, input_1: int = 0) -> int:
@@ -139,7 +136,8 @@ class CoreModel:
         values = {
             Read.ID: isa.encode("ID", version=isa.VERSION, rows=c.rows, columns=c.columns,
                                 identity=isa.IDENTITY),
-            Read.SIZE: isa.encode("SIZE", depth=c.depth, tiles=c.tiles),
+            Read.SIZE: isa.encode("SIZE", depth=c.depth, tiles=c.tiles, banks=c.banks,
+                                   memory=c.memory),
             Read.ERROR: int(self.error), Read.ERROR_VALUE: self.error_value,
             Read.MAX_ABS: self.max_abs,
             Read.STATUS: 0, Read.CYCLES: 0, Read.BUSY: 0, Read.FED: 0,
@@ -147,7 +145,13 @@ class CoreModel:
         return values.get(register, Error.ILLEGAL)
 
     def _set(self, register, value, _input_1):
-        limits = {Write.SHIFT: 63, Write.TABLE: self.config.table_size}
+        limits = {Write.SHIFT: 63}
+        if register == Write.TABLE:
+            place = isa.decode("TABLE", value)
+            if value >> 16 or place["tile"] >= self.config.tiles or (
+                    place["lane"] >= self.config.columns):
+                return Error.SIZE
+            value = place["tile"] * self.config.columns + place["lane"]
         if register == Write.MAX_ABS:
             self.max_abs = 0
         elif register not in self.registers:
@@ -183,7 +187,7 @@ class CoreModel:
             column = self.registers[Write.TABLE]
             signed = np.array([input_0, input_1], dtype=np.uint32).view(np.int32)
             self.table[column] = [*signed, self.registers[Write.SHIFT]]
-            self.registers[Write.TABLE] = (column + 1) % self._table_wrap()
+            self.registers[Write.TABLE] = (column + 1) % self.config.table_size
             return Error.NONE
         if port not in self.loading:
             return Error.NO_LOAD
@@ -198,9 +202,6 @@ class CoreModel:
             self.panels[port, half] = panel_lanes(np.stack(words), lanes, *shape), shape[1]
             del self.loading[port]
         return Error.NONE
-
-    def _table_wrap(self):
-        return 1 << (self.config.table_size - 1).bit_length()
 
     def _run(self, funct7, input_0, _input_1):
         if funct7:

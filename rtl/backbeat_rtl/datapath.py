@@ -1,6 +1,6 @@
 """Everything between operand words and sums: loaders, scratchpads, sequencer, array, accumulators."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, EnableInserter, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +14,11 @@ from .scratchpad import Scratchpad, Transposer
 from .sequencer import Sequencer
 
 __all__ = ["Datapath"]
+
+
+def _through(c: Config) -> int:
+    """Cycles, at most, from the sequencer's last step to the last sum out of the array."""
+    return 2 + scratchpad.READ_LATENCY + 2 * c.row_pairs + c.columns + array.LATENCY + 2
 
 
 class Datapath(wiring.Component):
@@ -36,11 +41,11 @@ class Datapath(wiring.Component):
         Words of the panel are missing, per port.
     i_run, o_busy, o_feeding
         See :class:`Sequencer`.
-    o_fed : {valid, a_half, b_half}
-        The last read of a run has left the last lane: its halves may be written again.
+    o_fed : {valid, a_bank, b_bank}
+        The last read of a run has left the last lane: its banks may be written again.
     o_end : {valid, half}
         The last sum of a run is in its accumulator.
-    i_read, i_read_valid, o_read_ready, o_value, o_value_valid
+    i_read, o_read_ready, o_stored
         See :class:`Accumulators`.
     """
 
@@ -56,7 +61,9 @@ class Datapath(wiring.Component):
                                          width=self.array.width, slots=2 * c.tiles)
         self.panel = data.StructLayout({
             "depth": range(c.depth + 1), "tiles": range(c.tiles + 1),
-            "last": range(max(c.rows, c.columns) + 1), "half": 1, "across": 1})
+            "last": range(max(c.rows, c.columns) + 1), "start": range(2 * c.depth // WORD),
+            "across": 1})
+        self.bank_bits = (c.banks - 1).bit_length()
         super().__init__({
             "i_word":        In(8 * WORD),
             "i_word_valid":  In(1),
@@ -67,13 +74,12 @@ class Datapath(wiring.Component):
             "i_run":         In(stream.Signature(self.sequencer.run)),
             "o_busy":        Out(1),
             "o_feeding":     Out(1),
-            "o_fed":         Out(data.StructLayout({"valid": 1, "a_half": 1, "b_half": 1})),
+            "o_fed":         Out(data.StructLayout({
+                "valid": 1, "a_bank": self.bank_bits, "b_bank": self.bank_bits})),
             "o_end":         Out(data.StructLayout({"valid": 1, "half": 1})),
-            "i_read":        In(self.accumulators.row),
-            "i_read_valid":  In(1),
+            "i_read":        In(self.accumulators.read),
             "o_read_ready":  Out(1),
-            "o_value":       Out(self.accumulators.o_value.shape()),
-            "o_value_valid": Out(1),
+            "o_stored":      Out(self.accumulators.o_stored.shape()),
         })
 
     def elaborate(self, _platform):
@@ -81,7 +87,7 @@ class Datapath(wiring.Component):
         c = self.config
         m.submodules.load_a, m.submodules.load_b = self.load_a, self.load_b
         m.submodules.sequencer = sequencer = self.sequencer
-        m.submodules.array = mac_array = self.array
+        mac_array = self.array
         m.submodules.accumulators = sums = self.accumulators
         m.submodules.transposer = transposer = Transposer()
         m.submodules.pad_a = pad_a = Scratchpad(lanes=c.rows, group=2, depth=c.depth)
@@ -94,7 +100,7 @@ class Datapath(wiring.Component):
             transposer.i_across.eq(delay(m, across, 1, name="across")),
         ]
         for port, (loader, pad) in enumerate(((self.load_a, pad_a), (self.load_b, pad_b))):
-            for name in ("depth", "tiles", "last", "half", "across"):
+            for name in ("depth", "tiles", "last", "start", "across"):
                 m.d.comb += loader.i_panel[name].eq(self.i_panel[name])
             m.d.comb += [
                 loader.i_start.eq(self.i_start[port]),
@@ -104,7 +110,15 @@ class Datapath(wiring.Component):
                 pad.i_data.eq(transposer.o_data),
             ]
 
-        # Array.
+        # Array. With nothing under way in it nothing changes: less power, and less to simulate.
+        awake, rest = Signal(), Signal(range(_through(c) + 1))
+        m.submodules.array = EnableInserter(awake)(mac_array)
+        m.d.comb += awake.eq(sequencer.o_busy | (rest != 0))
+        with m.If(sequencer.o_busy):
+            m.d.sync += rest.eq(_through(c))
+        with m.Elif(rest != 0):
+            m.d.sync += rest.eq(rest - 1)
+
         wiring.connect(m, wiring.flipped(self.i_run), sequencer.i_run)
         last = Signal.like(sequencer.o_last)
         m.d.comb += [
@@ -123,13 +137,12 @@ class Datapath(wiring.Component):
         m.d.comb += [
             sums.i_tile.eq(tile),
             sums.i_sums.eq(mac_array.o_sums),
-            sums.i_read.eq(self.i_read), sums.i_read_valid.eq(self.i_read_valid),
-            self.o_read_ready.eq(sums.o_read_ready),
-            self.o_value.eq(sums.o_value), self.o_value_valid.eq(sums.o_value_valid),
+            sums.i_read.eq(self.i_read), self.o_read_ready.eq(sums.o_read_ready),
+            self.o_stored.eq(sums.o_stored),
             self.o_end.eq(sums.o_end),
         ]
-        ended = Cat(last & sequencer.o_tile.end, sequencer.o_a.address[-1],
-                    sequencer.o_b.address[-1])
+        ended = Cat(last & sequencer.o_tile.end, sequencer.o_a.address[-self.bank_bits:],
+                    sequencer.o_b.address[-self.bank_bits:])
         m.d.comb += self.o_fed.as_value().eq(
             delay(m, ended, max(c.row_pairs, c.columns) + 1, name="fed", reset=True))
         return m

@@ -8,8 +8,10 @@ from . import isa
 from .bookkeeping import PanelBook, RunQueue
 from .config import WORD, Config
 from .datapath import Datapath
-from .epilogue import Epilogue
 from .isa import Error, Op, Port, Read, Write
+from .joiner import Beat
+from .memory_engine import MemoryEngine
+from .memory_port import PORT
 from .readout import Readout
 
 __all__ = ["Command", "Engine"]
@@ -39,20 +41,21 @@ class Engine(wiring.Component):
         The command has to wait for nothing.
     o_result : 32 bit
         Its response, in the same cycle.
+    port : PORT
+        If ``config.memory``.
     """
 
     def __init__(self, config: Config):
         self.config = config
         super().__init__({
-            "i_command": In(Command), "i_execute": In(1), "o_ready": Out(1), "o_result": Out(32)})
+            "i_command": In(Command), "i_execute": In(1), "o_ready": Out(1), "o_result": Out(32),
+            **({"port": Out(PORT)} if config.memory else {})})
 
     def elaborate(self, _platform):
         m = Module()
         c = self.config
         m.submodules.datapath = self.datapath = Datapath(c)
-        m.submodules.epilogue = self.epilogue = Epilogue(table_size=c.table_size)
-        m.submodules.readout = self.readout = Readout(
-            rows=c.rows, columns=c.columns, row=self.datapath.accumulators.row, tiles=c.tiles)
+        m.submodules.readout = self.readout = Readout(c)
         self.connect_result_path(m)
 
         self.funct7 = self.i_command.function_id[3:]
@@ -69,29 +72,90 @@ class Engine(wiring.Component):
         with m.If(self.i_execute & healthy & (self.fail != Error.NONE)):
             m.d.sync += [self.error.eq(self.fail), self.error_value.eq(self.detail)]
 
+        self.moving, self.doorbell = Signal(), Signal()
         self.keep_books(m)
         self.declare_registers(m)
-        with m.Switch(self.i_command.function_id[:3]):
-            for op, carry_out in {
+        if c.memory:
+            m.submodules.memory = self.memory = MemoryEngine(
+                c, panel=self.datapath.panel, run=self.datapath.sequencer.run,
+                start=self.readout.start, table=self.readout.i_table.shape(), beat=Beat)
+        op = self.i_command.function_id[:3]
+        with m.If(self.moving & (op != Op.GET)):
+            m.d.comb += self.fail.eq(Error.BUSY)
+        with m.Else(), m.Switch(op):
+            for code, carry_out in {
                 Op.GET: self.get, Op.SET: self.set, Op.LOAD: self.load, Op.PUSH: self.push,
                 Op.RUN: self.run, Op.READOUT: self.read_out, Op.READ: self.read,
             }.items():
-                with m.Case(op):
+                with m.Case(code):
                     carry_out(m, blocked)
+        if c.memory:
+            self.connect_memory(m)
         return m
 
-    def connect_result_path(self, m):
-        """Accumulators to read-out to epilogue and back."""
-        datapath, readout, epilogue = self.datapath, self.readout, self.epilogue
+    def connect_memory(self, m):
+        """The memory engine has its counters all the time, and the data path while it is active."""
+        memory, datapath, readout = self.memory, self.datapath, self.readout
+        wiring.connect(m, memory.port, wiring.flipped(self.port))
         m.d.comb += [
-            datapath.i_read.eq(readout.o_read), datapath.i_read_valid.eq(readout.o_read_valid),
-            readout.i_read_ready.eq(datapath.o_read_ready),
-            readout.i_value.eq(datapath.o_value),
-            readout.i_value_valid.eq(datapath.o_value_valid),
-            epilogue.i_value.eq(readout.o_epilogue), epilogue.i_valid.eq(readout.o_epilogue_valid),
-            readout.i_byte.eq(epilogue.o_value), readout.i_byte_valid.eq(epilogue.o_valid),
-            readout.i_byte_end.eq(epilogue.o_end),
+            self.moving.eq(memory.o_active), memory.i_cycles.eq(self.cycles),
+            memory.i_doorbell.address.eq(self.i_command.input_0),
+            memory.i_push.bytes.eq(Cat(self.i_command.input_0, self.i_command.input_1)),
+            memory.i_fed.eq(datapath.o_fed), memory.i_end.eq(datapath.o_end),
+            memory.i_fed.valid.eq(datapath.o_fed.valid & self.moving),
+            memory.i_end.valid.eq(datapath.o_end.valid & self.moving),
+            memory.i_running.eq(datapath.o_busy),
+            memory.i_read_ready.eq(readout.o_ready), memory.i_row.eq(readout.o_row),
+            memory.i_sent.eq(readout.o_sent & self.moving), memory.i_empty.eq(readout.o_empty),
+            memory.i_max_abs.eq(readout.o_max_abs), memory.i_beat.payload.eq(readout.o.payload),
         ]
+        with m.If(self.moving):
+            m.d.comb += [
+                datapath.i_word.eq(memory.o_word), datapath.i_word_valid.eq(memory.o_word_valid),
+                datapath.i_port.eq(memory.o_port), datapath.i_start.eq(memory.o_start),
+                datapath.i_panel.eq(memory.o_panel), datapath.i_run.valid.eq(memory.o_run.valid),
+                datapath.i_run.payload.eq(memory.o_run.payload),
+                memory.o_run.ready.eq(datapath.i_run.ready),
+                readout.i_start.eq(memory.o_read_start),
+                readout.i_start_valid.eq(memory.o_read_start_valid),
+                readout.i_sums_complete.eq(1), readout.i_pitch.eq(memory.o_pitch),
+                readout.i_settings.eq(memory.o_settings), readout.i_clear.eq(memory.o_clear),
+                readout.i_table.eq(memory.o_table), readout.i_table_valid.eq(memory.o_table_valid),
+                memory.i_beat.valid.eq(readout.o.valid), readout.o.ready.eq(memory.i_beat.ready),
+            ]
+        with m.If(self.doorbell):
+            m.d.sync += [product.valid.eq(0) for product in self.products]
+        failed = Signal()
+        m.d.sync += failed.eq(memory.o_failed)
+        with m.If(memory.o_failed & ~failed & (self.error == Error.NONE)):
+            m.d.sync += [self.error.eq(memory.o_failure.error),
+                         self.error_value.eq(memory.o_failure.value)]
+        for register, event in (
+                (Read.COMPLETED, memory.o_completed), (Read.READ_BEATS, self.port.was_read),
+                (Read.WRITE_BEATS, self.port.was_written), (Read.LOAD_BUSY, memory.o_load_busy),
+                (Read.LOAD_WAIT, memory.o_load_wait), (Read.RUN_WAIT, memory.o_run_wait),
+                (Read.STORE_BUSY, memory.o_store_busy), (Read.STORE_WAIT, memory.o_store_wait)):
+            m.d.sync += self.events[register].eq(self.events[register] + event)
+
+    def connect_result_path(self, m):
+        """Accumulators to read-out, and its beats to result words."""
+        datapath, readout = self.datapath, self.readout
+        m.d.comb += [
+            datapath.i_read.eq(readout.o_read), readout.i_read_ready.eq(datapath.o_read_ready),
+            readout.i_stored.eq(datapath.o_stored),
+        ]
+        # A beat is one word or two.
+        self.reading, self.take_word, self.word = Signal(), Signal(), Signal(32)
+        beat, upper = readout.o.payload, Signal()
+        single = upper | (beat.count <= 4)
+        m.d.comb += [
+            self.word.eq(Mux(upper, beat.bytes[32:], beat.bytes[:32])),
+            readout.o.ready.eq(self.take_word & single),
+        ]
+        with m.If(self.take_word):
+            m.d.sync += upper.eq(~single)
+            with m.If(single & beat.final):
+                m.d.sync += self.reading.eq(0)
 
     def keep_books(self, m):
         """What each half holds, which run waits, and who uses which half."""
@@ -99,7 +163,8 @@ class Engine(wiring.Component):
         self.panels = [PanelBook(datapath.panel) for _ in (Port.A, Port.B)]
         for port, panels in enumerate(self.panels):
             m.submodules[f"panels_{'ab'[port]}"] = panels
-            m.d.comb += [panels.i_start.eq(datapath.i_start[port]), panels.i_panel.eq(datapath.i_panel),
+            m.d.comb += [panels.i_start.eq(datapath.i_start[port] & ~self.moving),
+                         panels.i_panel.eq(datapath.i_panel), panels.i_forget.eq(self.doorbell),
                          panels.i_loading.eq(datapath.o_loading[port])]
         self.words_pushed = Signal(32)
         m.d.comb += [
@@ -109,30 +174,40 @@ class Engine(wiring.Component):
 
         m.submodules.runs = self.runs = runs = RunQueue(datapath.sequencer.run)
         wiring.connect(m, runs.o_run, datapath.i_run)
-        m.d.comb += [runs.i_fed.eq(datapath.o_fed), runs.i_end.eq(datapath.o_end)]
+        m.d.comb += [
+            runs.i_fed.valid.eq(datapath.o_fed.valid & ~self.moving),
+            runs.i_end.eq(datapath.o_end), runs.i_end.valid.eq(datapath.o_end.valid & ~self.moving),
+            runs.i_fed.a_half.eq(datapath.o_fed.a_bank[-1]),
+            runs.i_fed.b_half.eq(datapath.o_fed.b_bank[-1]),
+        ]
 
         extent = data.StructLayout({"valid": 1, **{f: readout.start[f].shape for f in (
             "a_tiles", "b_tiles", "a_last", "b_last")}})
         self.products = [Signal(extent, name=f"product_{half}") for half in (0, 1)]
         self.read_half = Signal()
-        m.d.comb += readout.i_ready.eq(~runs.o_users_c.bit_select(self.read_half, 1))
+        m.d.comb += readout.i_sums_complete.eq(~runs.o_users_c.bit_select(self.read_half, 1))
 
     def declare_registers(self, m):
         """The epilogue's settings and the counters."""
-        epilogue, command = self.epilogue, self.i_command
+        readout, command = self.readout, self.i_command
+        settings, table = readout.i_settings, readout.i_table
         self.seed, self.pitch, self.stochastic = Signal(32), Signal(32), Signal()
         self.clip = Signal(isa.layout("CLIP"), init={"low": 0x80, "high": 0x7F})
-        self.table_column, self.table_shift = Signal(range(self.config.table_size)), Signal(6)
+        self.table_tile, self.table_lane = Signal.like(table.tile), Signal.like(table.lane)
+        self.table_shift = Signal(6)
         m.d.comb += [
-            epilogue.i_seed.eq(self.seed), epilogue.i_stochastic.eq(self.stochastic),
-            epilogue.i_zero_point.eq(self.clip.zero_point), epilogue.i_low.eq(self.clip.low),
-            epilogue.i_high.eq(self.clip.high), self.readout.i_pitch.eq(self.pitch),
-            epilogue.i_table.column.eq(self.table_column),
-            epilogue.i_table.entry.bias.eq(command.input_0),
-            epilogue.i_table.entry.multiplier.eq(command.input_1),
-            epilogue.i_table.entry.shift.eq(self.table_shift),
+            settings.seed.eq(self.seed), settings.stochastic.eq(self.stochastic),
+            *(settings[f].eq(self.clip[f]) for f in ("zero_point", "low", "high")),
+            readout.i_pitch.eq(self.pitch),
+            table.tile.eq(self.table_tile), table.lane.eq(self.table_lane),
+            table.values.bias.eq(command.input_0), table.values.multiplier.eq(command.input_1),
+            table.values.shift.eq(self.table_shift),
         ]
         self.cycles, self.busy, self.fed = Signal(32), Signal(32), Signal(32)
+        self.patience = Signal(17)      # of a FENCE
+        self.events = {register: Signal(32, name=register.name.lower()) for register in (
+            Read.COMPLETED, Read.READ_BEATS, Read.WRITE_BEATS, Read.LOAD_BUSY, Read.LOAD_WAIT,
+            Read.RUN_WAIT, Read.STORE_BUSY, Read.STORE_WAIT)} if self.config.memory else {}
         m.d.sync += [
             self.cycles.eq(self.cycles + 1),
             self.busy.eq(self.busy + self.datapath.o_busy),
@@ -142,23 +217,31 @@ class Engine(wiring.Component):
     def illegal(self, m):
         m.d.comb += [self.fail.eq(Error.ILLEGAL), self.detail.eq(self.i_command.function_id)]
 
-    def get(self, m, _blocked):
+    def get(self, m, blocked):
         """Registers can be read in the error state too."""
         c, datapath = self.config, self.datapath
         values = {
             Read.ID: isa.encode("ID", version=isa.VERSION, rows=c.rows, columns=c.columns,
                                 identity=isa.IDENTITY),
-            Read.SIZE: isa.encode("SIZE", depth=c.depth, tiles=c.tiles),
+            Read.SIZE: isa.encode("SIZE", depth=c.depth, tiles=c.tiles, banks=c.banks,
+                                   memory=c.memory),
             Read.STATUS: Cat(datapath.o_loading.any(),
                              self.runs.o_users_c.any(),
-                             self.readout.o_active),
+                             self.reading, self.moving),
             Read.ERROR: self.error,
             Read.ERROR_VALUE: self.error_value,
-            Read.MAX_ABS: self.epilogue.o_max_abs,
+            Read.MAX_ABS: self.readout.o_max_abs,
             Read.CYCLES: self.cycles,
             Read.BUSY: self.busy,
             Read.FED: self.fed,
+            **self.events,
         }
+        if c.memory:
+            values[Read.FENCE] = ~self.moving
+            values[Read.FAILED] = self.memory.o_failure.descriptor
+            fence = self.funct7 == Read.FENCE
+            m.d.comb += blocked.eq(fence & self.moving & ~self.patience[-1])
+            m.d.sync += self.patience.eq(Mux(fence & ~self.i_execute, self.patience + 1, 0))
         with m.Switch(self.funct7):
             for register, value in values.items():
                 with m.Case(register):
@@ -166,23 +249,36 @@ class Engine(wiring.Component):
             with m.Default():
                 self.illegal(m)
 
-    def set(self, m, _blocked):
+    def set(self, m, blocked):
         value = self.i_command.input_0
         with m.Switch(self.funct7):
             for register, target in ((Write.SEED, self.seed), (Write.PITCH, self.pitch),
                                      (Write.CLIP, self.clip)):
                 with m.Case(register), m.If(self.go):
                     m.d.sync += target.eq(value)
-            for register, target, limit in ((Write.SHIFT, self.table_shift, 63),
-                                            (Write.TABLE, self.table_column,
-                                             self.config.table_size)):
-                with m.Case(register):
-                    with m.If(value >= limit):
-                        m.d.comb += self.fail.eq(Error.SIZE)
-                    with m.If(self.go):
-                        m.d.sync += target.eq(value)
+            with m.Case(Write.SHIFT):
+                with m.If(value >= 63):
+                    m.d.comb += self.fail.eq(Error.SIZE)
+                with m.If(self.go):
+                    m.d.sync += self.table_shift.eq(value)
+            with m.Case(Write.TABLE):
+                place = data.View(isa.layout("TABLE"), value)
+                with m.If((value[16:] != 0) | (place.tile >= self.config.tiles)
+                          | (place.lane >= self.config.columns)):
+                    m.d.comb += self.fail.eq(Error.SIZE)
+                with m.If(self.go):
+                    m.d.sync += [self.table_tile.eq(place.tile), self.table_lane.eq(place.lane)]
             with m.Case(Write.MAX_ABS):
-                m.d.comb += self.epilogue.i_clear.eq(self.go)
+                m.d.comb += self.readout.i_clear.eq(self.go)
+            if self.config.memory:
+                for register, strobe in ((Write.DOORBELL, self.memory.i_doorbell.valid),
+                                         (Write.START, self.memory.i_start)):
+                    with m.Case(register):
+                        with m.If(self.reading):
+                            m.d.comb += self.fail.eq(Error.BUSY)
+                        with m.Else():      # runs come to their end, half a panel is forgotten
+                            m.d.comb += blocked.eq(self.runs.o_users_c.any())
+                        m.d.comb += [strobe.eq(self.go), self.doorbell.eq(self.go)]
             with m.Default():
                 self.illegal(m)
 
@@ -206,7 +302,7 @@ class Engine(wiring.Component):
         panel = self.datapath.i_panel
         m.d.comb += [
             panel.depth.eq(size.depth), panel.tiles.eq(size.tiles), panel.last.eq(size.last),
-            panel.half.eq(mode.half), panel.across.eq(mode.across),
+            panel.start.eq(mode.half << (len(panel.start) - 1)), panel.across.eq(mode.across),
             self.datapath.i_start.eq(Cat(self.go & ~self.funct7[0], self.go & self.funct7[0])),
         ]
         with m.If(self.go):
@@ -216,9 +312,14 @@ class Engine(wiring.Component):
         datapath, port = self.datapath, self.funct7
         word = Cat(self.i_command.input_0, self.i_command.input_1)
         with m.If(port == Port.TABLE):
-            m.d.comb += self.epilogue.i_table_valid.eq(self.go)
+            m.d.comb += self.readout.i_table_valid.eq(self.go)
             with m.If(self.go):
-                m.d.sync += self.table_column.eq(self.table_column + 1)
+                m.d.sync += self.table_lane.eq(self.table_lane + 1)
+                with m.If(self.table_lane == self.config.columns - 1):
+                    m.d.sync += [self.table_lane.eq(0), self.table_tile.eq(self.table_tile + 1)]
+        if self.config.memory:
+            with m.Elif(port == Port.DESCRIPTOR):
+                m.d.comb += self.memory.i_push.valid.eq(self.go)
         with m.Elif(port > Port.TABLE):
             self.illegal(m)
         with m.Elif(~datapath.o_loading.bit_select(port[0], 1)):
@@ -250,15 +351,16 @@ class Engine(wiring.Component):
             m.d.comb += self.fail.eq(Error.DEPTH)
         with m.Elif(b.tiles > most_tiles[a.tiles]):
             m.d.comb += self.fail.eq(Error.SIZE)
-        with m.Elif(self.readout.o_active & (self.read_half == command.c_half)):
+        with m.Elif(self.reading & (self.read_half == command.c_half)):
             m.d.comb += self.fail.eq(Error.BUSY)
         with m.Else():
             m.d.comb += blocked.eq(~runs.o_ready)
         m.d.comb += [
             runs.i_accept.eq(self.go),
             runs.i_run.depth.eq(a.depth), runs.i_run.a_tiles.eq(a.tiles),
-            runs.i_run.b_tiles.eq(b.tiles), runs.i_run.a_half.eq(command.a_half),
-            runs.i_run.b_half.eq(command.b_half), runs.i_run.c_half.eq(command.c_half),
+            runs.i_run.b_tiles.eq(b.tiles), runs.i_run.c_half.eq(command.c_half),
+            *(runs.i_run[f"{p}_start"].eq(
+                command[f"{p}_half"] << (len(runs.i_run[f"{p}_start"]) - 1)) for p in "ab"),
             runs.i_run.accumulate.eq(command.accumulate),
         ]
         with m.If(self.go):
@@ -273,24 +375,24 @@ class Engine(wiring.Component):
             self.illegal(m)
         with m.Elif(~product.valid):
             m.d.comb += self.fail.eq(Error.NO_RESULT)
-        with m.Elif(self.readout.o_active):
+        with m.Elif(self.reading):
             m.d.comb += self.fail.eq(Error.BUSY)
         m.d.comb += [
             *(start[f].eq(product[f]) for f in ("a_tiles", "b_tiles", "a_last", "b_last")),
-            start.half.eq(command.half), start.requantise.eq(command.requantise),
+            start.c_half.eq(command.half), start.requantise.eq(command.requantise),
             start.index.eq(self.i_command.input_1),
             self.readout.i_start_valid.eq(self.go),
         ]
         with m.If(self.go):
-            m.d.sync += [self.read_half.eq(command.half), self.stochastic.eq(command.stochastic)]
+            m.d.sync += [self.read_half.eq(command.half), self.stochastic.eq(command.stochastic),
+                         self.reading.eq(1)]
 
     def read(self, m, blocked):
-        words = self.readout.o_words
         with m.If(self.funct7 != 0):
             self.illegal(m)
-        with m.Elif(~self.readout.o_active):
+        with m.Elif(~self.reading):
             m.d.comb += [self.fail.eq(Error.NO_RESULT), self.detail.eq(self.i_command.function_id)]
         with m.Else():
-            m.d.comb += [blocked.eq(~words.valid), words.ready.eq(self.go)]
+            m.d.comb += [blocked.eq(~self.readout.o.valid), self.take_word.eq(self.go)]
             with m.If(self.go):
-                m.d.comb += self.o_result.eq(words.payload)
+                m.d.comb += self.o_result.eq(self.word)

@@ -46,6 +46,31 @@ def markdown() -> str:
     for word in isa.FIELDS:
         out += [f"### {word}", "", *_fields(word), ""]
     out += [
+        "## Descriptors", "",
+        f"A product of matrices in memory: {isa.DESCRIPTOR_WORDS} words of 32 bits, little-endian, at "
+        f"a multiple of 8. The core reads the first {isa.FETCHED_WORDS}; when the product is complete "
+        f"it writes the record, words {isa.RECORD_WORD} to {isa.DESCRIPTOR_WORDS - 1}. Words that are "
+        "not listed are reserved.", "",
+        "SET DOORBELL carries out a chain of them in order; a descriptor begins while the one before "
+        "it is still under way, unless it has `fence`. Or its words are pushed, and SET START carries "
+        "that one out; the record then stays in the registers.", ""]
+    out += _table(("code", "op", "meaning"),
+                  ((int(code), code.name, text) for code, text in isa.DESCRIPTOR_OPS.items()))
+    out += [""]
+    out += _table(("word", "bits", "field", "meaning"), (
+        (number, f.lsb if f.width == 1 else f"{f.lsb + f.width - 1}:{f.lsb}", f"`{f.name}`", f.doc)
+        for number, fields in isa.DESCRIPTOR.items() for f in fields))
+    out += [
+        "",
+        f"M and N up to {isa.MAX_DIMENSION:,}, K up to {isa.MAX_K:,}. Addresses and pitches are "
+        "multiples of 8. A panel of C is `a_panel` rows by `b_panel` columns, at most `tiles` tiles of "
+        "the array; of each operand, `chunk` steps of K of it fit one bank (2 x `depth` / `banks` "
+        "bytes per lane, each tile a multiple of 8). `chunk` is a multiple of 8 unless K is smaller, "
+        "`b_panel` unless N is, `a_panel` too if `a_across`.", "",
+        "A gathered operand takes the place of the matrix as stored: a row per pixel (n, p, q) of the "
+        "output, a column per tap (r, s, c). Its byte is `tensor[n, y, x, c]` at "
+        "y = (p * `step_y` + r * `tap_y` + `origin_y`) / `insert_y`, or 0 where that is no integer or "
+        "outside of the tensor; x likewise.", "",
         "## Order of operand words", "",
         "A panel is `tiles` tiles of as many rows (columns of the array, for B) as the array has, the "
         "last one of `last`, each `depth` steps of K.", "",
@@ -62,7 +87,8 @@ def c_header() -> str:
     out = ["/* Instruction set of the Backbeat core. Generated from rtl/backbeat_rtl/isa.py by",
            " * `make isa`; do not edit. */", "#ifndef BACKBEAT_ISA_H", "#define BACKBEAT_ISA_H", ""]
     for prefix, table in (("OP", isa.OPERATIONS), ("PORT", isa.PORTS), ("GET", isa.READABLE),
-                          ("SET", isa.WRITABLE), ("ERROR", isa.ERRORS)):
+                          ("SET", isa.WRITABLE), ("ERROR", isa.ERRORS),
+                          ("DESCRIPTOR", isa.DESCRIPTOR_OPS)):
         for code, text in table.items():
             out.append(f"#define {f'BB_{prefix}_{code.name}':24} {int(code)}  /* {text} */")
         out.append("")
@@ -75,6 +101,15 @@ def c_header() -> str:
             out.append(f"{macro}(x) (((uint32_t)(x) & {mask}) << {f.lsb})")
             out.append(f"{macro}_OF(w) (((uint32_t)(w) >> {f.lsb}) & {mask})")
         out.append("")
+    out += [f"#define {'BB_DESCRIPTOR_WORDS':24} {isa.DESCRIPTOR_WORDS}",
+            f"#define {'BB_FETCHED_WORDS':24} {isa.FETCHED_WORDS}"]
+    for number, fields in isa.DESCRIPTOR.items():
+        for f in fields:
+            name, mask = f"BB_DESCRIPTOR_{f.name.upper()}", f"{(1 << f.width) - 1:#x}u"
+            out.append(f"#define {name}_WORD {number}")
+            out.append(f"#define {name}(x) (((uint32_t)(x) & {mask}) << {f.lsb})")
+            out.append(f"#define {name}_OF(w) (((uint32_t)(w) >> {f.lsb}) & {mask})")
+    out.append("")
     out.insert(4, "\n#include <stdint.h>")
     return "\n".join([*out, "#endif"]) + "\n"
 

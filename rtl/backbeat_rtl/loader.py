@@ -14,8 +14,8 @@ class Loader(wiring.Component):
     """Counts the words of a panel into the lanes, in the order in which the matrix lies in memory.
 
     A panel is ``tiles`` tiles of ``lanes`` rows (columns of the array for B), the last one of
-    ``last`` lanes only, each ``depth`` bytes of K. Tile t starts at word t * ceil(depth / 8) of
-    every lane.
+    ``last`` lanes only, each ``depth`` bytes of K. Tile t starts at word
+    ``start`` + t * ceil(depth / 8) of every lane.
 
     Along K: lane after lane, ``ceil(depth / 8)`` words each. Across lanes: K step after K step,
     and in each, tile after tile, ``ceil(lanes / 8)`` words each (``ceil(last / 8)`` in the last).
@@ -33,7 +33,7 @@ class Loader(wiring.Component):
     -------
     i_start : bit
         Takes ``i_panel``; the next word is the panel's first.
-    i_panel : {depth, tiles, last, half, across}
+    i_panel : {depth, tiles, last, start, across}
         Within capacity (the caller checks).
     i_word : bit
         A word of the panel is being written.
@@ -49,7 +49,7 @@ class Loader(wiring.Component):
         self.lanes = lanes
         self.panel = data.StructLayout({
             "depth": range(depth + 1), "tiles": range(tiles + 1), "last": range(lanes + 1),
-            "half": 1, "across": 1,
+            "start": range(2 * depth // WORD), "across": 1,
         })
         self.words = depth // WORD
         super().__init__({
@@ -71,7 +71,7 @@ class Loader(wiring.Component):
         lane = Signal(range(self.lanes))            # lane along K
         group = Signal(range(max(groups, 2)))               # group of eight lanes across
         tile = Signal(self.panel["tiles"].shape)
-        base = Signal(range(self.words + 1))        # word at which the tile starts
+        base = Signal(range(2 * self.words))        # word at which the tile starts
 
         last_tile = tile == panel.tiles - 1
         last_lane = Mux(last_tile, panel.last, self.lanes) - 1
@@ -82,7 +82,8 @@ class Loader(wiring.Component):
         with m.If(self.i_start):
             m.d.sync += [
                 panel.eq(self.i_panel), tile_words.eq((self.i_panel.depth + WORD - 1) >> 3),
-                word.eq(0), byte.eq(0), lane.eq(0), group.eq(0), tile.eq(0), base.eq(0),
+                word.eq(0), byte.eq(0), lane.eq(0), group.eq(0), tile.eq(0),
+                base.eq(self.i_panel.start),
                 self.o_active.eq(1),
             ]
         with m.Elif(self.i_word):
@@ -105,11 +106,11 @@ class Loader(wiring.Component):
             with m.If(next_tile):
                 m.d.sync += [tile.eq(tile + 1), base.eq(base + tile_words)]
             with m.If(next_step):
-                m.d.sync += [tile.eq(0), base.eq(0)]
+                m.d.sync += [tile.eq(0), base.eq(panel.start)]
 
         write = self.o_write
         m.d.sync += [
-            write.word.eq(Cat((base + word)[:(self.words - 1).bit_length()], panel.half)),
+            write.word.eq((base + word)[:len(base)]),
             write.bytes.eq(Mux(panel.across, 1 << byte, (1 << WORD) - 1)),
             write.lanes.eq(0),
         ]

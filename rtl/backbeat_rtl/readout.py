@@ -1,173 +1,207 @@
-"""Reads a product out of the accumulators in row-major order, as a stream of result words."""
+"""Reads a product out of the accumulators in row-major order, as a stream of beats."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, EnableInserter, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
+
+from .accumulators import READ_LATENCY
+from .array import column_sums
+from .column_group import ColumnGroup, Settings
+from .config import Config
+from .joiner import Beat, Joiner
+from .pipeline import delay
 
 __all__ = ["Readout"]
 
+#: A column's sum may be added to again after so many cycles.
+SUM_UPDATE = 4
+
 
 class Readout(wiring.Component):
-    """Walks the rows of C, numbers every value, and queues what comes back.
+    """Sends wave after wave across the accumulators, one row of one tile each, and joins the rows.
 
-    A result word is one INT32, or up to four INT8 of one row (lowest column in the lowest byte,
-    the last word of a row filled up with zeros). A row of a tile is only read when there is room
-    for all of it, so nothing behind the accumulators ever has to stop.
+    A wave is only sent when there is room for all that comes of it, so nothing behind the
+    accumulators ever has to stop. Each row begins at a beat of its own.
 
-    One value per cycle while there is room.
+    ``requantisers`` INT8 values per cycle, or as many INT32 ones but two at most, as long as the beats
+    are taken.
 
     Parameters
     ----------
-    rows, columns : int
-        Size of a tile.
-    row : Layout
-        The accumulators' read: {slot, pair, odd, columns}.
-    tiles : int
-        Accumulator tiles of a half.
+    config : Config
 
     Members
     -------
-    i_start : {a_tiles, b_tiles, a_last, b_last, half, requantise, index}, i_start_valid
+    i_start : {a_tiles, b_tiles, a_last, b_last, c_half, table_half, requantise, sum, sum_first, emit,
+               index}, i_start_valid
         Extent of the product in tiles, rows (columns) of the last tile; element index of its first
-        value in C. Only while not ``o_active``.
-    i_ready : bit
+        value in C; what to do with the column sums, see :func:`wave_layout` (``emit``: they follow
+        as one more row). Only with ``o_ready``.
+    i_sums_complete : bit
         The half's sums are complete.
     i_pitch : 32 bit
         Columns of C: what the element index grows by from row to row.
-    o_read, o_read_valid, i_read_ready, i_value, i_value_valid
+    i_settings : Settings
+        Stable while not ``o_empty``.
+    o_read, i_read_ready, i_stored
         To and from the accumulators.
-    o_epilogue, o_epilogue_valid, i_byte, i_byte_valid, i_byte_end
-        To and from the epilogue.
-    o_words : stream of 32 bit
-    o_active : bit
-        Words are still to come.
+    i_table : {half, tile, lane, values}, i_table_valid
+        Writes the epilogue's table.
+    i_clear, o_max_abs
+        Largest magnitude of all accumulators read since.
+    o_ready : bit
+        All waves of the product before have been sent.
+    o_row : bit
+        The last wave of a row is being sent.
+    o_sent : bit
+        The last wave of a product is being sent: its accumulators may be overwritten.
+    o_empty : bit
+        Nothing is inside.
+    o : stream of Beat
     """
 
-    def __init__(self, *, rows: int, columns: int, row, tiles: int):
-        self.rows, self.columns, self.row, self.tiles = rows, columns, row, tiles
-        #: Enough for the pipeline behind a read to stay full: two rows of a tile and the latency.
-        self.room = max(64, 4 * columns)
+    def __init__(self, config: Config):
+        c = self.config = config
+        #: Twice what the pipeline behind a wave holds, in entries of a group.
+        room = max(32, 2 * ColumnGroup.entries(c.group, 4))
+        self.groups = [ColumnGroup(columns=c.columns, tiles=c.tiles, width=c.group, room=room)
+                       for _ in range(c.requantisers)]
+        self.room = room
         self.start = data.StructLayout({
-            "a_tiles": range(tiles + 1), "b_tiles": range(tiles + 1),
-            "a_last": range(rows + 1), "b_last": range(columns + 1),
-            "half": 1, "requantise": 1, "index": 32,
+            "a_tiles": range(c.tiles + 1), "b_tiles": range(c.tiles + 1),
+            "a_last": range(c.rows + 1), "b_last": range(c.columns + 1), "c_half": 1, "table_half": 1,
+            "requantise": 1, "sum": 1, "sum_first": 1, "emit": 1, "index": 32,
         })
+        pair_bits = max((c.row_pairs - 1).bit_length(), 1)
         super().__init__({
-            "i_start":          In(self.start),
-            "i_start_valid":    In(1),
-            "i_ready":          In(1),
-            "i_pitch":          In(32),
-            "o_read":           Out(row),
-            "o_read_valid":     Out(1),
-            "i_read_ready":     In(1),
-            "i_value":          In(signed(32)),
-            "i_value_valid":    In(1),
-            "o_epilogue":       Out(data.StructLayout({
-                "acc": signed(32), "column": range(tiles * columns), "index": 32, "end": 1,
-                "requantise": 1})),
-            "o_epilogue_valid": Out(1),
-            "i_byte":           In(signed(8)),
-            "i_byte_valid":     In(1),
-            "i_byte_end":       In(1),
-            "o_words":          Out(stream.Signature(32)),
-            "o_active":         Out(1),
+            "i_start":         In(self.start),
+            "i_start_valid":   In(1),
+            "i_sums_complete": In(1),
+            "i_pitch":         In(32),
+            "i_settings":      In(Settings),
+            "o_read":          Out(data.StructLayout({"slot": range(2 * c.tiles), "pair": pair_bits})),
+            "i_read_ready":    In(1),
+            "i_stored":        In(data.ArrayLayout(column_sums(32), c.columns)),
+            "i_table":         In(data.StructLayout({
+                "half": 1, "tile": range(c.tiles), "lane": range(c.columns),
+                "values": self.groups[0].epilogue.i_table.shape()["values"].shape})),
+            "i_table_valid":   In(1),
+            "i_clear":         In(1),
+            "o_max_abs":       Out(32),
+            "o_ready":         Out(1),
+            "o_row":           Out(1),
+            "o_sent":          Out(1),
+            "o_empty":         Out(1),
+            "o":               Out(stream.Signature(Beat)),
         })
 
     def elaborate(self, _platform):
         m = Module()
-        start = Signal(self.start)
-        m.submodules.words = words = SyncFIFOBuffered(width=32, depth=self.room)
-        in_flight = Signal(range(self.room + 1))
-        issue, arrive = Signal(), Signal()
-        m.d.sync += in_flight.eq(in_flight + Mux(issue, self.o_read.columns, 0) - arrive)
-
-        requested = self.elaborate_requests(m, start, issue, words.level, in_flight)
-        self.elaborate_values(m, start)
-
-        # Bytes to words.
-        packed, filled = Signal(32), Signal(2)
-        full = Signal()
-        m.d.comb += full.eq(self.i_byte_valid & ((filled == 3) | self.i_byte_end))
-        merged = packed | (self.i_byte.as_unsigned() << Cat(0, 0, 0, filled))
-        with m.If(start.requantise):
-            m.d.comb += [arrive.eq(self.i_byte_valid), words.w_en.eq(full), words.w_data.eq(merged)]
-        with m.Else():
-            m.d.comb += [arrive.eq(self.i_value_valid), words.w_en.eq(self.i_value_valid),
-                         words.w_data.eq(self.i_value)]
-        with m.If(full):
-            m.d.sync += [filled.eq(0), packed.eq(0)]
-        with m.Elif(self.i_byte_valid):
-            m.d.sync += [filled.eq(filled + 1), packed.eq(merged)]
-
-        m.d.comb += [
-            self.o_words.payload.eq(words.r_data), self.o_words.valid.eq(words.r_rdy),
-            words.r_en.eq(self.o_words.ready),
-        ]
-        with m.If(self.i_start_valid):
-            m.d.sync += [start.eq(self.i_start), self.o_active.eq(1)]
-        with m.Elif(self.o_active):
-            last_word = (words.level == 1) & words.r_rdy & words.r_en
-            m.d.sync += self.o_active.eq(~(requested & (in_flight == 0) & last_word))
+        wave, send = Signal(self.groups[0].wave), Signal()
+        m.submodules.joiner = joiner = Joiner(groups=len(self.groups))
+        wiring.connect(m, joiner.o, wiring.flipped(self.o))
+        self.elaborate_waves(m, wave, send, joiner)
+        self.elaborate_groups(m, wave, send, joiner)
         return m
 
-    def elaborate_requests(self, m, start, issue, level, in_flight):
-        """Row after row, and in each, tile after tile. Returns whether all is requested."""
-        i, j = Signal(range(self.tiles)), Signal(range(self.tiles))
-        row, slot_base = Signal(range(self.rows)), Signal(range(self.tiles))
-        columns = Mux(j == start.b_tiles - 1, start.b_last, self.columns)
-        pending, wait = Signal(), Signal(range(self.columns))
+    def elaborate_waves(self, m, wave, send, joiner):
+        """Row after row, and in each, tile after tile."""
+        c = self.config
+        start, pending = Signal(self.start), Signal()
+        i, j = Signal(range(c.tiles)), Signal(range(c.tiles))
+        row, slot_base = Signal(range(c.rows)), Signal(range(c.tiles))
+        row_index, index, emitting = Signal(32), Signal(32), Signal()
+        distance = max(c.group, SUM_UPDATE)
+        wait = Signal(range(distance))
 
-        # The level lags a cycle behind; the 4 covers what it has not seen.
-        room = Signal()
-        m.d.sync += room.eq(level + in_flight + self.columns + 4 <= self.room)
+        # Reserved: the entries of every wave between here and the joiner.
+        under_way = Signal(range(self.room + 1))
+        limits = [self.room // ColumnGroup.entries(c.group, size) for size in (4, 1)]
+        # Rows of sums take more of them than rows of INT8: their limit holds until they have left.
+        room, wide = Signal(), Signal()
+        m.d.comb += room.eq(under_way < Mux(start.requantise & ~emitting & ~wide, *reversed(limits)))
+        with m.If(send & emitting):
+            m.d.sync += wide.eq(1)
+        with m.Elif(under_way == 0):
+            m.d.sync += wide.eq(0)
+        m.d.sync += under_way.eq(under_way + send - joiner.o_wave)
+        # From the first wave that wants it until nothing is left.
+        self.awake, self.requantising = Signal(), Signal()
+        with m.If(start.requantise & pending):
+            m.d.sync += self.requantising.eq(1)
+        with m.Elif(under_way == 0):
+            m.d.sync += self.requantising.eq(0)
+        m.d.comb += self.awake.eq((under_way != 0) | self.i_clear | self.i_table_valid)
+
+        last_tile, last_row, final = Signal(), Signal(), Signal()
         m.d.comb += [
-            self.o_read_valid.eq(pending & room & (wait == 0) & self.i_ready),
-            issue.eq(self.o_read_valid & self.i_read_ready),
-            self.o_read.slot.eq(Cat((slot_base + j)[:(self.tiles - 1).bit_length()], start.half)),
+            last_tile.eq(j == start.b_tiles - 1),
+            last_row.eq((i == start.a_tiles - 1) & (row == start.a_last - 1)),
+            final.eq(last_tile & (emitting | last_row & ~start.emit)),
+            send.eq(pending & room & (wait == 0) & self.i_sums_complete & self.i_read_ready),
+            self.o_read.slot.eq(Cat((slot_base + j)[:(c.tiles - 1).bit_length()], start.c_half)),
             self.o_read.pair.eq(row >> 1),
-            self.o_read.odd.eq(row[0]),
-            self.o_read.columns.eq(columns),
+            wave.odd.eq(row[0]),
+            wave.columns.eq(Mux(last_tile, start.b_last, c.columns)),
+            wave.index.eq(index), wave.tile.eq(j), wave.half.eq(start.table_half),
+            wave.end.eq(last_tile), wave.final.eq(final),
+            wave.requantise.eq(start.requantise), wave.sum.eq(start.sum),
+            wave.sum_first.eq(start.sum_first & (i == 0) & (row == 0)), wave.emit.eq(emitting),
+            self.o_row.eq(send & last_tile & ~emitting), self.o_sent.eq(send & final),
+            self.o_ready.eq(~pending),
+            self.o_empty.eq(~pending & (under_way == 0) & joiner.o_empty),
         ]
-        with m.If(issue):
-            m.d.sync += [wait.eq(columns - 1), j.eq(j + 1)]
-            with m.If(j == start.b_tiles - 1):
-                m.d.sync += [j.eq(0), row.eq(row + 1)]
-                with m.If((i == start.a_tiles - 1) & (row == start.a_last - 1)):
-                    m.d.sync += pending.eq(0)
-                with m.If(row == self.rows - 1):
-                    m.d.sync += [row.eq(0), i.eq(i + 1), slot_base.eq(slot_base + start.b_tiles)]
-        with m.Elif(wait != 0):
+        with m.If(wait != 0):
             m.d.sync += wait.eq(wait - 1)
+        with m.If(send):
+            m.d.sync += [wait.eq(distance - 1), j.eq(j + 1), index.eq(index + c.columns)]
+            with m.If(last_tile):
+                m.d.sync += [j.eq(0), row.eq(row + 1), row_index.eq(row_index + self.i_pitch),
+                             index.eq(row_index + self.i_pitch)]
+                with m.If(row == c.rows - 1):
+                    m.d.sync += [row.eq(0), i.eq(i + 1), slot_base.eq(slot_base + start.b_tiles)]
+                with m.If(last_row):
+                    m.d.sync += emitting.eq(1)
+            with m.If(final):
+                m.d.sync += pending.eq(0)
         with m.If(self.i_start_valid):
-            m.d.sync += [pending.eq(1), i.eq(0), j.eq(0), row.eq(0), slot_base.eq(0)]
-        return ~pending
+            m.d.sync += [
+                start.eq(self.i_start), pending.eq(1), i.eq(0), j.eq(0), row.eq(0), slot_base.eq(0),
+                row_index.eq(self.i_start.index), index.eq(self.i_start.index), emitting.eq(0),
+            ]
 
-    def elaborate_values(self, m, start):
-        """Numbers the values as they come back: column in the product, element index in C."""
-        value = self.o_epilogue
-        tile, lane = Signal(range(self.tiles)), Signal(range(self.columns))
-        row_index, index, column = Signal(32), Signal(32), Signal(value.column.shape())
-        end = Signal()
-        last_tile = tile == start.b_tiles - 1
-        m.d.comb += [
-            end.eq(last_tile & (lane == start.b_last - 1)),
-            self.o_epilogue_valid.eq(self.i_value_valid),
-            value.acc.eq(self.i_value),
-            value.column.eq(column),
-            value.index.eq(index),
-            value.end.eq(end),
-            value.requantise.eq(start.requantise),
-        ]
-        with m.If(self.i_start_valid):
-            m.d.sync += [row_index.eq(self.i_start.index), index.eq(self.i_start.index),
-                         tile.eq(0), lane.eq(0), column.eq(0)]
-        with m.Elif(self.i_value_valid):
-            m.d.sync += [lane.eq(lane + 1), column.eq(column + 1), index.eq(index + 1)]
-            with m.If(lane == self.columns - 1):
-                m.d.sync += [lane.eq(0), tile.eq(tile + 1)]
-            with m.If(end):
-                m.d.sync += [
-                    lane.eq(0), tile.eq(0), column.eq(0),
-                    row_index.eq(row_index + self.i_pitch), index.eq(row_index + self.i_pitch),
-                ]
+    def elaborate_groups(self, m, wave, send, joiner):
+        """The wave passes from group to group, ``group`` cycles each."""
+        c = self.config
+        # The register before the groups runs beside the accumulators' own.
+        strobe = delay(m, send, READ_LATENCY - 1, name="send", reset=True)
+        walking = data.View(wave.shape(), delay(m, wave.as_value(), READ_LATENCY - 1, name="wave"))
+        lane = self.i_table.lane
+        largest = [Signal(32, name=f"largest_{g}") for g in range(len(self.groups))]
+        for g, group in enumerate(self.groups):
+            # At rest nothing in a group changes: less power, and less to simulate.
+            m.submodules[f"group_{g}"] = EnableInserter(self.awake)(group)
+            first = g * c.group
+            m.d.comb += [
+                group.i_wave.eq(walking), group.i_start.eq(strobe),
+                group.i_settings.eq(self.i_settings), group.i_requantise.eq(self.requantising),
+                *(group.i_stored[n].eq(self.i_stored[first + n])
+                  for n in range(min(c.group, c.columns - first))),
+                group.i_table.entry.eq(Cat(
+                    (lane - first)[:group.lane_bits], self.i_table.tile, self.i_table.half)),
+                group.i_table.values.eq(self.i_table.values),
+                group.i_table_valid.eq(self.i_table_valid & (lane >= first if first else 1)
+                                       & (lane < first + c.group)),
+                group.i_clear.eq(self.i_clear),
+            ]
+            wiring.connect(m, group.o, joiner.i[g])
+            strobe = delay(m, strobe, c.group, name=f"start_{g + 1}", reset=True)
+            walking = group.o_wave
+            with m.If(self.i_clear):
+                m.d.sync += largest[g].eq(0)
+            with m.Else():
+                m.d.sync += largest[g].eq(group.o_max_abs)
+        most = largest[0]
+        for other in largest[1:]:
+            most = Mux(other > most, other, most)
+        m.d.comb += self.o_max_abs.eq(most)

@@ -31,8 +31,8 @@ class Sequencer(wiring.Component):
 
     Members
     -------
-    i_run : stream of {depth, a_tiles, b_tiles, a_half, b_half, c_half, accumulate}
-        The product of two loaded panels.
+    i_run : stream of {depth, a_tiles, b_tiles, a_start, b_start, c_half, accumulate}
+        The product of two loaded panels, which start at those words of the lanes.
     o_a, o_b : {valid, first, address}
         Scratchpad reads.
     o_last : bit
@@ -48,7 +48,8 @@ class Sequencer(wiring.Component):
         self.period, self.settle = period, max(period, settle)
         self.run = data.StructLayout({
             "depth": range(depth + 1), "a_tiles": range(tiles + 1), "b_tiles": range(tiles + 1),
-            "a_half": 1, "b_half": 1, "c_half": 1, "accumulate": 1,
+            "a_start": range(2 * depth // WORD), "b_start": range(2 * depth // WORD),
+            "c_half": 1, "accumulate": 1,
         })
         read = data.StructLayout({"valid": 1, "first": 1, "address": range(2 * depth)})
         super().__init__({
@@ -72,7 +73,7 @@ class Sequencer(wiring.Component):
         slot = Signal(range(self.tiles))
         words = self.depth // WORD
         pitch = Signal(range(words + 1))                        # words of a tile in a lane
-        a_base, b_base = Signal(range(words + 1)), Signal(range(words + 1))
+        a_base, b_base = Signal(range(2 * words)), Signal(range(2 * words))
 
         last_tile, tile_end, run_end = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -87,7 +88,7 @@ class Sequencer(wiring.Component):
             with m.If(tile_end):
                 m.d.sync += [k.eq(wait), slot.eq(slot + 1), j.eq(j + 1), b_base.eq(b_base + pitch)]
                 with m.If(j == run.b_tiles - 1):
-                    m.d.sync += [j.eq(0), b_base.eq(0), i.eq(i + 1), a_base.eq(a_base + pitch)]
+                    m.d.sync += [j.eq(0), b_base.eq(run.b_start), i.eq(i + 1), a_base.eq(a_base + pitch)]
         with m.If(self.i_run.ready):
             depth = self.i_run.payload.depth
             m.d.sync += [
@@ -95,11 +96,11 @@ class Sequencer(wiring.Component):
                 pitch.eq((depth + WORD - 1) >> 3),
                 k.eq(Mux(depth < self.settle, depth - self.settle, 0)),
                 wait.eq(Mux(depth < self.period, depth - self.period, 0)),
-                i.eq(0), j.eq(0), slot.eq(0), a_base.eq(0), b_base.eq(0),
+                i.eq(0), j.eq(0), slot.eq(0),
+                a_base.eq(self.i_run.payload.a_start), b_base.eq(self.i_run.payload.b_start),
             ]
 
         feeding = busy & (k >= 0)
-        bits = (words - 1).bit_length()
         m.d.sync += [
             self.o_feeding.eq(feeding),
             self.o_last.eq(busy & (k == run.depth - 1)),
@@ -108,10 +109,10 @@ class Sequencer(wiring.Component):
             self.o_tile.end.eq(last_tile),
             self.o_tile.half.eq(run.c_half),
         ]
-        for o_read, base, half in (self.o_a, a_base, run.a_half), (self.o_b, b_base, run.b_half):
+        for o_read, base in (self.o_a, a_base), (self.o_b, b_base):
             m.d.sync += [
                 o_read.valid.eq(feeding),
                 o_read.first.eq(k == 0),
-                o_read.address.eq(Cat(k[:3], (base + (k >> 3))[:bits], half)),
+                o_read.address.eq(Cat(k[:3], (base + (k >> 3))[:len(base)])),
             ]
         return m

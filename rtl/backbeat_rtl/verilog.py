@@ -37,5 +37,8 @@ def to_verilog(component, name: str) -> str:
 
 
 def cfu_verilog(config: "str | Config") -> str:
-    """``cfu.v``: the core with the CFU door, usable as LiteX's ``cpu_cfu``."""
+    """``cfu.v``: the core with the CFU door and, if ``config.memory``, an AXI4 master beside it.
+
+    Without the latter it has the ports that LiteX's ``cpu_cfu`` and CFU-Playground expect.
+    """
     return to_verilog(Cfu(Config.of(config)), "Cfu")

@@ -12,8 +12,10 @@ from backbeat_rtl.epilogue_model import Requantise
 
 from .accelerator import Accelerator, open  # noqa: A004
 from .errors import AcceleratorError, ToolError
+from .memory import Memory
+from .products import Conv2d, Conv2dInputGradient, Conv2dWeightGradient, Gemm
 from .stats import Stats
 
-__all__ = ["PRESETS", "Accelerator", "AcceleratorError", "Config", "Requantise", "Stats",
-           "ToolError", "open"]
+__all__ = ["PRESETS", "Accelerator", "AcceleratorError", "Config", "Conv2d", "Conv2dInputGradient",
+           "Conv2dWeightGradient", "Gemm", "Memory", "Requantise", "Stats", "ToolError", "open"]
 __version__ = "0.1.0"

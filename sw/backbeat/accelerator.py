@@ -1,71 +1,20 @@
-"""The driver: checks a product, makes it legal for the array, hands it to a backend."""
+"""The driver: checks products, makes them legal for the array, hands them to a backend."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
-from backbeat_rtl.config import Config
-from backbeat_rtl.core_model import MAX_K
+from backbeat_rtl.config import WORD, Config
 from backbeat_rtl.epilogue_model import Requantise
 
 from .backends import open_backend
-from .program import Job
+from .memory import Memory
+from .products import OPS, Conv2d, Conv2dInputGradient, Conv2dWeightGradient, Gemm
 from .stats import Stats
 
 __all__ = ["OPS", "Accelerator", "open"]
 
-#: A as stored (M, K) or, "t", (K, M); B as stored (K, N) or, "t", (N, K).
-OPS = ("nn", "nt", "tn", "tt")
-
-
-def _operand(name: str, value) -> np.ndarray:
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name} must be a numpy.ndarray, got {type(value).__name__}")
-    if value.dtype != np.int8:
-        raise TypeError(f"{name} must have dtype int8, got {value.dtype}")
-    if value.ndim != 2:
-        raise ValueError(f"{name} must have 2 dimensions, got shape {value.shape}")
-    if not value.size:
-        raise ValueError(f"{name} must not be empty, got shape {value.shape}")
-    if not value.flags.c_contiguous:
-        raise ValueError(f"{name} must be C-contiguous (row-major), got strides {value.strides}; "
-                         f"use op instead of a transposed view, or numpy.ascontiguousarray")
-    return value
-
-
-def _bias(value, n: int) -> np.ndarray:
-    if not isinstance(value, np.ndarray) or value.dtype != np.int32:
-        raise TypeError("bias must be a numpy.ndarray of dtype int32, got "
-                        f"{getattr(value, 'dtype', type(value).__name__)}")
-    if value.shape != (n,):
-        raise ValueError(f"bias must have shape ({n},), one value per column of C, "
-                         f"got {value.shape}")
-    return value
-
-
-def _swapped(op: str) -> str:
-    """The op of the transposed product: ``C.T = op(B).T @ op(A).T``."""
-    return ("n" if op[1] == "t" else "t") + ("t" if op[0] == "n" else "n")
-
-
-def _without_minimum(job: Job) -> tuple[Job, bool]:
-    """The same product with no -128 in A, and whether it comes out transposed.
-
-    The packed side of the array takes -127...127. If only A has a -128 the operands change sides.
-    Else A is split into its clamped part and the -1 that is missing where -128 was: those steps of
-    K are appended once more, so accumulators and epilogue see nothing of it.
-    """
-    a, b = job.a, job.b
-    low = a == -128
-    if not low.any():
-        return job, False
-    if job.spec is None and not (b == -128).any():
-        return Job(b, a, _swapped(job.op)), True
-    axis = 0 if job.a_across else 1
-    steps = np.flatnonzero(low.any(axis=1 - axis))
-    rest = -np.take(low, steps, axis=axis).astype(np.int8)
-    a = np.concatenate([np.maximum(a, -127), rest], axis=axis)
-    axis = 0 if job.b_across else 1
-    b = np.concatenate([b, np.take(b, steps, axis=axis)], axis=axis)
-    return Job(a, b, job.op, job.bias, job.spec), False
+_PRODUCTS = (Gemm, Conv2d, Conv2dInputGradient, Conv2dWeightGradient)
 
 
 class Accelerator:
@@ -74,24 +23,86 @@ class Accelerator:
     Attributes
     ----------
     config : Config
+    memory : Memory or None
+        What is behind the core's memory port, if it has one.
     backend : str
         Name of the backend.
     stats, last : Stats
-        Sums since opening (or :meth:`reset_stats`), and of the last product.
+        Sums since opening (or :meth:`reset_stats`), and of the last call.
+    products : list of Stats
+        Of each product of the last call, in order. Those of one chain overlap in time; counters of
+        the core exist for the whole chain only.
     """
 
-    def __init__(self, backend, config: Config):
+    def __init__(self, backend, config: Config, memory: Memory | None = None):
         self._backend = backend
         self.backend, self.config = backend.name, config
+        self.memory = memory if config.memory else None
         self.reset_stats()
 
     def reset_stats(self):
         """Starts counting anew."""
-        self.stats = Stats(array_macs=self.config.macs)
-        self.last = Stats(array_macs=self.config.macs)
+        self.stats, self.last, self.products = self._stats(Stats()), self._stats(Stats()), []
 
-    def gemm(self, a: np.ndarray, b: np.ndarray, op: str = "nn", *,
-             bias: np.ndarray | None = None, requantize: Requantise | None = None) -> np.ndarray:
+    def _stats(self, stats: Stats) -> Stats:
+        stats.array_macs = self.config.macs
+        stats.bytes_per_cycle = WORD if self.memory is None else self.memory.effective
+        return stats
+
+    def run(self, products: Sequence) -> list:
+        """Makes products that are independent of each other, with a memory port as one chain.
+
+        Loading, computing and storing overlap from product to product. An array that several of them
+        use (the same object) lies in device memory once.
+
+        Parameters
+        ----------
+        products : sequence of Gemm, Conv2d, Conv2dInputGradient, Conv2dWeightGradient
+
+        Returns
+        -------
+        list
+            What :meth:`gemm`, :meth:`conv2d` ... return for each.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Names the product's number (if there are several), the argument and its value. Nothing
+            has been computed. Or the products do not fit the device memory.
+        AcceleratorError
+            The hardware reported an error or did not answer.
+        """
+        if self._backend is None:
+            raise ValueError("this accelerator is closed")
+        if not products:
+            return []
+        lowered = []
+        for number, product in enumerate(products):
+            if not isinstance(product, _PRODUCTS):
+                names = ", ".join(p.__name__ for p in _PRODUCTS)
+                raise TypeError(f"products must be of {names}, got {type(product).__name__} as number "
+                                f"{number}")
+            try:
+                lowered.append(product.lower(1 if self.memory is None else WORD))
+            except (TypeError, ValueError) as error:
+                if len(products) == 1:
+                    raise
+                raise type(error)(f"products[{number}]: {error}") from None
+        results, self.last = self._backend.run([p.job for p in lowered])
+        self.products = []
+        for product, result in zip(lowered, results, strict=True):
+            stats = self._stats(result.stats)
+            stats.products, stats.macs = 1, product.macs
+            stats.compulsory_bytes = product.job.compulsory_bytes
+            self.products.append(stats)
+        self._stats(self.last)
+        for name in ("products", "macs", "compulsory_bytes"):
+            setattr(self.last, name, sum(getattr(s, name) for s in self.products))
+        self.stats += self.last
+        return [product.finish(result) for product, result in zip(lowered, results, strict=True)]
+
+    def gemm(self, a: np.ndarray, b: np.ndarray, op: str = "nn", *, bias: np.ndarray | None = None,
+             requantize: Requantise | None = None, column_sums: bool = False):
         """``C[M, N] = op(A) @ op(B)``, exact.
 
         Parameters
@@ -106,10 +117,14 @@ class Accelerator:
             Added before requantisation; needs ``requantize``.
         requantize : Requantise
             INT8 result instead of INT32.
+        column_sums : bool
+            Also return the sum of each column of C.
 
         Returns
         -------
-        int32 or, with ``requantize``, int8 array (M, N)
+        c : int32 or, with ``requantize``, int8 array (M, N)
+        sums : int32 array (N,), only with ``column_sums``
+            Modulo 2^32.
 
         Raises
         ------
@@ -119,35 +134,83 @@ class Accelerator:
         AcceleratorError
             The hardware reported an error or did not answer.
         """
-        if self._backend is None:
-            raise ValueError("this accelerator is closed")
-        a, b = _operand("a", a), _operand("b", b)
-        if op not in OPS:
-            raise ValueError(f"op must be one of {', '.join(OPS)}, got {op!r}")
-        job = Job(a, b, op, bias, requantize)
-        m, n, k = job.shape
-        k_b = b.shape[0 if job.b_across else 1]
-        if k != k_b:
-            raise ValueError(f"a and b must agree in K for op {op!r}: a has shape {a.shape} "
-                             f"(K={k}), b has shape {b.shape} (K={k_b})")
-        if k > MAX_K:
-            raise ValueError(f"a and b must have K of at most {MAX_K} so that INT32 cannot "
-                             f"overflow, got K={k}; split the product and add the parts")
-        if requantize is None and bias is not None:
-            raise ValueError("bias needs requantize: an INT32 result is the bare product")
-        if requantize is not None:
-            if not isinstance(requantize, Requantise):
-                raise TypeError(f"requantize must be a Requantise, got {type(requantize).__name__}")
-            requantize.per_column(n)
-            if bias is not None:
-                _bias(bias, n)
+        return self.run([Gemm(a, b, op, bias, requantize, column_sums)])[0]
 
-        legal, transposed = _without_minimum(job)
-        c, self.last = self._backend.run(legal)
-        self.last.products, self.last.macs = 1, m * n * k
-        self.last.array_macs = self.config.macs
-        self.stats += self.last
-        return np.ascontiguousarray(c.T) if transposed else c
+    def conv2d(self, x: np.ndarray, w: np.ndarray, *, stride=1, padding=0, dilation=1,
+               bias: np.ndarray | None = None, requantize: Requantise | None = None) -> np.ndarray:
+        """The convolution (as in deep learning: the cross-correlation) of images with filters, exact.
+
+        Parameters
+        ----------
+        x : int8 array (N, H, W, C)
+        w : int8 array (K, R, S, C)
+        stride, padding, dilation : int or (int, int)
+            As in PyTorch, (vertical, horizontal).
+        bias, requantize
+            As in :meth:`gemm`, per filter.
+
+        Returns
+        -------
+        int32 or, with ``requantize``, int8 array (N, P, Q, K)
+
+        Raises
+        ------
+        As :meth:`gemm`; its K is R * S * C here.
+        """
+        return self.run([Conv2d(x, w, stride, padding, dilation, bias, requantize)])[0]
+
+    def conv2d_input_gradient(self, dy: np.ndarray, w: np.ndarray, size, *, stride=1, padding=0,
+                              dilation=1, bias: np.ndarray | None = None,
+                              requantize: Requantise | None = None) -> np.ndarray:
+        """The gradient of :meth:`conv2d`'s ``x`` (a transposed convolution of ``dy``), exact.
+
+        A strided one is computed with zeros between the pixels of ``dy``.
+
+        Parameters
+        ----------
+        dy : int8 array (N, P, Q, K)
+        w : int8 array (K, R, S, C)
+        size : int or (int, int)
+            H, W.
+        bias, requantize
+            As in :meth:`gemm`, per channel of ``x``.
+
+        Returns
+        -------
+        int32 or, with ``requantize``, int8 array (N, H, W, C)
+
+        Raises
+        ------
+        As :meth:`gemm`; its K is R * S * K here.
+        """
+        return self.run([Conv2dInputGradient(dy, w, size, stride, padding, dilation, bias,
+                                             requantize)])[0]
+
+    def conv2d_weight_gradient(self, dy: np.ndarray, x: np.ndarray, kernel, *, stride=1, padding=0,
+                               dilation=1, requantize: Requantise | None = None) -> np.ndarray:
+        """The gradient of :meth:`conv2d`'s ``w``, exact.
+
+        Parameters
+        ----------
+        dy : int8 array (N, P, Q, K)
+        x : int8 array (N, H, W, C)
+        kernel : int or (int, int)
+            R, S.
+        requantize : Requantise
+            INT8 result instead of INT32. One scale, or R * S * C of them: a column of the product is
+            one weight of all filters. For stochastic rounding, a core with a memory port numbers
+            the values with C filled up to a multiple of 8.
+
+        Returns
+        -------
+        int32 or, with ``requantize``, int8 array (K, R, S, C)
+
+        Raises
+        ------
+        As :meth:`gemm`; its K is N * P * Q here.
+        """
+        return self.run([Conv2dWeightGradient(dy, x, kernel, stride, padding, dilation,
+                                              requantize)])[0]
 
     def close(self):
         """Releases the backend; a second call does nothing."""
@@ -165,7 +228,8 @@ class Accelerator:
         return f"<Accelerator {self.config.name} on {self.backend}>"
 
 
-def open(backend: str = "model", config: "str | Config" = "16x16") -> Accelerator:  # noqa: A001
+def open(backend: str = "model", config: "str | Config" = "16x16",  # noqa: A001
+         memory: Memory | None = None) -> Accelerator:
     """An accelerator.
 
     Parameters
@@ -174,6 +238,8 @@ def open(backend: str = "model", config: "str | Config" = "16x16") -> Accelerato
         "model" (NumPy, bit-exact, no clock) or "verilator" (the RTL itself, simulated).
     config : str or Config
         A preset ("4x4", "8x8", "16x16", "32x14") or your own.
+    memory : Memory, optional
+        What is behind the core's memory port; without it, the DDR3 of a Nexys A7.
 
     Raises
     ------
@@ -182,5 +248,7 @@ def open(backend: str = "model", config: "str | Config" = "16x16") -> Accelerato
     ToolError
         The backend needs a program that is missing.
     """
-    config = Config.of(config)
-    return Accelerator(open_backend(backend, config), config)
+    config, memory = Config.of(config), Memory() if memory is None else memory
+    if not isinstance(memory, Memory):
+        raise TypeError(f"memory must be a Memory, got {type(memory).__name__}")
+    return Accelerator(open_backend(backend, config, memory), config, memory)

@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from backbeat_rtl.config import WORD
 from backbeat_rtl.epilogue_model import Requantise, element_index, requantise
 
 from .accelerator import Accelerator
 
-__all__ = ["figures", "reference", "roofline"]
+__all__ = ["counters", "figures", "reference"]
 
 
 def reference(a: np.ndarray, b: np.ndarray, op: str, spec: Requantise | None = None) -> np.ndarray:
@@ -22,12 +21,6 @@ def reference(a: np.ndarray, b: np.ndarray, op: str, spec: Requantise | None = N
                       index=element_index(*c.shape))
 
 
-def roofline(m: int, n: int, k: int, result_bytes: int, array_macs: int) -> float:
-    """Bound on utilisation: each operand read once and the result written once, 8 bytes a cycle."""
-    least_bytes = m * k + k * n + m * n * result_bytes
-    return min(1.0, m * n * k / array_macs / (least_bytes / WORD))
-
-
 def figures(acc: Accelerator, shape: tuple[int, int, int], op: str, exact: bool,
             wall: float) -> dict:
     """What ``backbeat gemm`` prints, of the last product of ``acc``."""
@@ -37,8 +30,14 @@ def figures(acc: Accelerator, shape: tuple[int, int, int], op: str, exact: bool,
         "m": m, "n": n, "k": k, "op": op, "config": acc.config.name, "backend": acc.backend,
         "exact": exact, "cycles": last.cycles, "macs": last.macs,
         "utilisation": last.utilisation and round(last.utilisation, 4),
-        "roofline": round(roofline(m, n, k, last.bytes_written // (m * n) or 1,
-                                   acc.config.macs), 4),
+        "roofline": round(last.roofline, 4),
         "bytes_read": last.bytes_read, "bytes_written": last.bytes_written,
         "wall_s": round(wall, 4),
     }
+
+
+def counters(acc: Accelerator) -> dict[str, int]:
+    """What else the core has counted in the last call; zeros on backends that have no clock."""
+    return {name: getattr(acc.last, name) for name in (
+        "busy", "fed", "load_busy", "load_wait", "run_wait", "store_busy", "store_wait", "max_abs",
+        "commands", "descriptors")}

@@ -9,16 +9,22 @@ from backbeat_rtl.config import WORD, Config
 from backbeat_rtl.epilogue_model import Requantise
 from backbeat_rtl.isa import Op, Port, Write, function_id
 
+from .gather import Gather
+from .stats import Stats
 from .tiler import plan, steps
 
-__all__ = ["Batch", "Job", "Program", "collect", "compile_job", "panel"]
+__all__ = ["Batch", "Job", "Program", "Result", "collect", "column_sums", "compile_job", "panel"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """A checked product: ``op(a) @ op(b)`` with ``op`` as in :meth:`Accelerator.gemm`.
 
     ``a`` and ``b`` are C-contiguous int8, ``a`` without -128. ``bias`` is int32 [N] or None.
+
+    ``gather_a`` or ``gather_b`` says that the operand as stored is gathered from a tensor
+    (N, H, W, C). ``filters`` says that ``b`` is a tensor (K, R, S, C) whose rows as stored are (tap,
+    filter), the last tap first, and of whose channels the first ``filters`` are the columns.
     """
 
     a: np.ndarray
@@ -26,6 +32,10 @@ class Job:
     op: str
     bias: np.ndarray | None = None
     spec: Requantise | None = None
+    sums: bool = False
+    gather_a: Gather | None = None
+    gather_b: Gather | None = None
+    filters: int | None = None
 
     @property
     def a_across(self) -> bool:
@@ -38,10 +48,63 @@ class Job:
         return self.op[1] == "n"
 
     @property
+    def stored(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows and columns of A and of B as stored (or gathered)."""
+        a = self.gather_a.shape(self.a.shape) if self.gather_a else self.a.shape
+        if self.filters is not None:
+            filters, taps_y, taps_x, _ = self.b.shape
+            return a, (taps_y * taps_x * filters, self.filters)
+        return a, self.gather_b.shape(self.b.shape) if self.gather_b else self.b.shape
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """M, N, K."""
-        k, m = self.a.shape if self.a_across else self.a.shape[::-1]
-        return m, self.b.shape[1 if self.b_across else 0], k
+        a, b = self.stored
+        k, m = a if self.a_across else a[::-1]
+        return m, b[1 if self.b_across else 0], k
+
+    @property
+    def result_bytes(self) -> int:
+        """Of a value of C."""
+        return 4 if self.spec is None else 1
+
+    @property
+    def compulsory_bytes(self) -> int:
+        """Each operand read once, a gathered tensor as it lies, and the result written once."""
+        m, n, _ = self.shape
+        return self.a.size + self.b.size + m * n * self.result_bytes
+
+    @property
+    def inside(self) -> tuple[int | None, int | None]:
+        """Bytes of A and of B that are no zeros around or between a tensor's; None if not gathered."""
+        return tuple(None if gather is None else gather.bytes_inside(x.shape)
+                     for gather, x in ((self.gather_a, self.a), (self.gather_b, self.b)))
+
+    def explicit(self) -> "Job":
+        """The same product of two matrices that lie as they are."""
+        a, b = self.a, self.b
+        if self.gather_a:
+            a = self.gather_a.matrix(a)
+        if self.gather_b:
+            b = self.gather_b.matrix(b)
+        if self.filters is not None:
+            b = b[:, ::-1, ::-1, :self.filters].transpose(1, 2, 0, 3)
+            b = np.ascontiguousarray(b).reshape(self.stored[1])
+        return Job(a, b, self.op, self.bias, self.spec, self.sums)
+
+
+@dataclass
+class Result:
+    """C, the sums of its columns if the job wanted them, and what it took."""
+
+    c: np.ndarray
+    sums: np.ndarray | None
+    stats: Stats
+
+
+def column_sums(c: np.ndarray) -> np.ndarray:
+    """int32 array [N]: the sum of each column, modulo 2^32."""
+    return c.sum(axis=0, dtype=np.int64).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -175,7 +238,7 @@ def _read(program: Program, job: Job, step, state: dict):
 
 
 def compile_job(job: Job, config: Config) -> Program:
-    """All commands of a product.
+    """All commands of a product of two matrices that lie as they are.
 
     The panels of the next run are loaded while this one computes, and a macro-tile is read while
     the next one computes: commands are carried out in order, but RUN does not wait for its end.

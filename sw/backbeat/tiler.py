@@ -55,7 +55,7 @@ _CANDIDATES = 40
 #: Runs walked through in all: a product of so many runs is long enough for the bound to be close.
 _WALK = 20_000
 #: Cycles from a command to its effect at the far end of the array, roughly.
-_LATENCY = 40
+_LATENCY = 55
 
 
 @lru_cache(maxsize=4096)

@@ -14,6 +14,9 @@ from backbeat_rtl.core_model import MAX_K, CoreModel, product
 from backbeat_rtl.isa import Error
 
 OPS = ("nn", "nt", "tn", "tt")
+#: Cores without a memory port: operands and results pass through the door.
+SMALLEST, ODD, WIDE = (Config(4, 4, 16, 2, memory=False), Config(4, 6, 32, 8, memory=False),
+                       Config(8, 14, 64, 4, memory=False))
 
 
 class CoreModelBackend(DoorBackend):
@@ -52,7 +55,7 @@ def requantise(rng, n, rounding):
 
 
 @given(m=st.integers(1, 70), n=st.integers(1, 70), k=st.integers(1, 300), op=st.sampled_from(OPS),
-       config=st.sampled_from([Config(4, 4, 16, 2), Config(4, 6, 32, 8), Config(8, 14, 64, 4)]),
+       config=st.sampled_from([SMALLEST, ODD, WIDE]),
        int8=st.booleans(), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=150, deadline=None)
 def test_commands_of_any_shape_make_the_product(m, n, k, op, config, int8, seed):
@@ -79,11 +82,39 @@ def test_model_backend_equals_the_commands(rounding):
     rng = np.random.default_rng(3)
     a, b = operands(rng, 37, 29, 101, "tn")
     spec, bias = requantise(rng, 29, rounding), rng.integers(-9999, 9999, 29).astype(np.int32)
-    config = Config(4, 6, 32, 8)
-    got = Accelerator(CoreModelBackend(config), config).gemm(a, b, "tn", bias=bias, requantize=spec)
-    with backbeat.open("model", config) as acc:
+    got = Accelerator(CoreModelBackend(ODD), ODD).gemm(a, b, "tn", bias=bias, requantize=spec)
+    with backbeat.open("model", ODD) as acc:
         np.testing.assert_array_equal(acc.gemm(a, b, "tn", bias=bias, requantize=spec), got)
     assert len(np.unique(got)) > 20, "a saturated result would prove nothing"
+
+
+@pytest.mark.parametrize("acc", [
+    backbeat.open("model"), Accelerator(CoreModelBackend(WIDE), WIDE)], ids=["model", "commands"])
+def test_convolutions_without_a_memory_port(acc):
+    """On the host they become the products of their patches."""
+    rng = np.random.default_rng(6)
+    x, w = (rng.integers(-128, 128, s, dtype=np.int8) for s in ((2, 5, 6, 3), (4, 3, 2, 3)))
+    y = acc.conv2d(x, w, stride=2, padding=1)
+    windows = np.lib.stride_tricks.sliding_window_view(
+        np.pad(x.astype(np.int64), ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 2), axis=(1, 2))
+    windows = windows[:, ::2, ::2]                       # n p q c r s
+    np.testing.assert_array_equal(y, np.einsum("npqcrs,krsc->npqk", windows, w.astype(np.int64)))
+    dy = rng.integers(-128, 128, y.shape, dtype=np.int8)
+    np.testing.assert_array_equal(
+        acc.conv2d_weight_gradient(dy, x, (3, 2), stride=2, padding=1),
+        np.einsum("npqk,npqcrs->krsc", dy.astype(np.int64), windows))
+    dx = acc.conv2d_input_gradient(dy, w, (5, 6), stride=2, padding=1)
+    # The gradient's definition: <dy, conv(e)> for each unit image e, by linearity.
+    e = rng.integers(-9, 10, x.shape, dtype=np.int8)
+    assert (dx.astype(np.int64) * e).sum() == (
+        dy * acc.conv2d(e, w, stride=2, padding=1).astype(np.int64)).sum()
+
+
+def test_run_of_nothing_is_nothing():
+    with backbeat.open("model") as acc:
+        assert acc.run([]) == []
+        with pytest.raises(TypeError, match="products must be of Gemm, Conv2d.*got tuple as number 0"):
+            acc.run([(A, B)])
 
 
 def test_longest_k_does_not_overflow():
@@ -119,6 +150,7 @@ SPEC = backbeat.Requantise(1, 0)
     (ValueError, "rounding must be", lambda g: backbeat.Requantise(1, 0, rounding="up")),
     (ValueError, "backend must be one of model, verilator, got 'gpu'", lambda g: backbeat.open("gpu")),
     (ValueError, "config must be one of 4x4.*got '3x3'", lambda g: backbeat.open("model", "3x3")),
+    (TypeError, "memory must be a Memory, got int", lambda g: backbeat.open("model", memory=3)),
     (ValueError, "rows must be even", lambda g: Config(rows=3)),
     (ValueError, "depth must be a power of two", lambda g: Config(depth=24)),
 ])
@@ -128,8 +160,7 @@ def test_bad_argument_is_named(error, match, call):
 
 
 def test_core_error_is_raised_and_the_core_works_again():
-    config = Config(4, 4, 16, 2)
-    acc = Accelerator(CoreModelBackend(config), config)
+    acc = Accelerator(CoreModelBackend(SMALLEST), SMALLEST)
     acc._backend.core.execute(0b1111111_001)  # SET of a register that does not exist
     with pytest.raises(backbeat.AcceleratorError, match="ILLEGAL.*0x3f9") as caught:
         acc.gemm(A, B)

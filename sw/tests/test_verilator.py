@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import pytest
 import backbeat
 from backbeat.backends import build
 from backbeat.measure import reference
+from backbeat.memory import BASE, Memory
+from backbeat.products import Conv2d, Conv2dInputGradient, Conv2dWeightGradient, Gemm
 from backbeat.program import Batch
 from backbeat_rtl import isa
 from backbeat_rtl.isa import Error, Op, function_id
@@ -19,9 +22,10 @@ A = RNG.integers(-128, 128, (13, 70), dtype=np.int8)
 B = RNG.integers(-128, 128, (70, 21), dtype=np.int8)
 
 
-@pytest.fixture(scope="module")
-def acc():
-    with backbeat.open("verilator", "4x4") as acc:
+@pytest.fixture(scope="module", params=[True, False], ids=["memory", "door"])
+def acc(request):
+    config = replace(backbeat.Config.of("4x4"), memory=request.param)
+    with backbeat.open("verilator", config) as acc:
         yield acc
 
 
@@ -47,7 +51,7 @@ def test_same_bits_as_the_model_whatever_the_array():
 
 def test_stalls_change_cycles_but_no_bit(acc):
     straight, cycles = acc.gemm(A, B), acc.last.cycles
-    acc._backend.stall(seed=3, chance=0.3)
+    acc._backend.stall(seed=3, chance=0.8)
     try:
         np.testing.assert_array_equal(acc.gemm(A, B), straight)
         assert acc.last.cycles > 1.1 * cycles
@@ -63,9 +67,69 @@ def test_statistics_count_what_happened(acc):
     assert acc.last.fed == acc.last.macs // 16, "whole tiles feed the array in every cycle of a run"
     assert acc.last.bytes_read >= (8 + 12) * 16
     assert acc.last.max_abs == 16
+    assert acc.last.descriptors == acc.config.memory
+    if acc.config.memory:
+        assert acc.last.bytes_read == acc.products[0].bytes_read, "as planned"
+        assert acc.last.load_busy and acc.last.store_busy
     assert 0 < acc.last.utilisation < 1
     acc.gemm(np.ones((8, 16), np.int8), np.ones((12, 16), np.int8), "nt")
     assert acc.stats.products == 2 and acc.stats.cycles >= 2 * acc.last.cycles - 10
+
+
+def test_chain_of_products_and_convolutions_is_that_of_the_model(acc):
+    """Whichever way the operands come: gathered from memory, or as patches through the door."""
+    rng = np.random.default_rng(11)
+    x, w = (rng.integers(-128, 128, s, dtype=np.int8) for s in ((2, 6, 5, 11), (9, 3, 2, 11)))
+    geometry = {"stride": (2, 1), "padding": 1, "dilation": (1, 2)}
+    dy = rng.integers(-127, 128, (2, 3, 5, 9), dtype=np.int8)
+    spec = backbeat.Requantise(1 << 20, 33, rounding="stochastic", seed=5, low=0)
+    products = [Conv2d(x, w, **geometry), Gemm(A, B, column_sums=True),
+                Conv2dInputGradient(dy, w, (6, 5), **geometry), Gemm(A, B, requantize=spec),
+                Conv2dWeightGradient(dy, x, (3, 2), **geometry),
+                Conv2d(x, w, requantize=spec, **geometry)]
+    with backbeat.open("model", acc.config) as model:
+        expected = model.run(products)
+        for _ in range(2):
+            for got, want in zip(acc.run(products), expected, strict=True):
+                np.testing.assert_array_equal(got[0] if isinstance(got, tuple) else got,
+                                              want[0] if isinstance(want, tuple) else want)
+                if isinstance(got, tuple):
+                    np.testing.assert_array_equal(got[1], want[1])
+            assert acc.last.max_abs == model.last.max_abs
+            assert [p.max_abs for p in acc.products] == [p.max_abs for p in model.products]
+        if acc.config.memory:
+            assert acc.last.descriptors == len(products)
+            assert acc.last.bytes_read == model.last.bytes_read
+            assert acc.last.bytes_written == model.last.bytes_written
+            assert max(p.cycles for p in acc.products) < acc.last.cycles < 1.1 * sum(
+                p.cycles for p in acc.products), "products of a chain overlap"
+
+
+@pytest.mark.parametrize(("reads", "response"), [(True, 2), (False, 3)])
+def test_bus_error_names_the_descriptor_and_the_core_works_again(reads, response):
+    with backbeat.open("verilator", "4x4") as acc:
+        products = [Gemm(np.maximum(A, low), B) for low in (-127, -126, -125)]
+        acc.run(products)
+        second = isa.decode_descriptor(acc._backend.arena.rows(BASE + 192, 1, 192)[0].tobytes())
+        at = second["a"] if reads else second["c"] + 8 * 24
+        acc._backend.fault(at, at + 1, response, reads, not reads)
+        with pytest.raises(backbeat.AcceleratorError, match="descriptor 2 of 3 at 0x400000c0") as caught:
+            acc.run(products)
+        assert caught.value.code == (Error.BUS_READ if reads else Error.BUS_WRITE)
+        acc._backend.fault()
+        np.testing.assert_array_equal(acc.gemm(A, B), reference(A, B, "nn"))
+
+
+def test_memory_that_was_asked_for_is_behind_the_core():
+    a, b = np.maximum(A, -127), B
+    cycles = []
+    for memory in (Memory(), Memory(bandwidth=1), Memory(latency=500)):
+        with backbeat.open("verilator", "4x4", memory=memory) as acc:
+            np.testing.assert_array_equal(acc.gemm(a, b), reference(a, b, "nn"))
+            cycles.append(acc.last.cycles)
+            assert acc.last.roofline <= acc.last.bytes_per_cycle * acc.last.macs / 16 / (
+                acc.last.compulsory_bytes)
+    assert cycles[1] > 1.5 * cycles[0] and cycles[2] > cycles[0] + 1500
 
 
 def test_core_error_is_raised_and_the_core_works_again(acc):
@@ -77,12 +141,13 @@ def test_core_error_is_raised_and_the_core_works_again(acc):
 
 
 def test_core_of_another_size_is_refused(acc):
+    config = acc._backend.config
     acc._backend.config = backbeat.Config.of("8x8")
     try:
         with pytest.raises(backbeat.AcceleratorError, match="rows 4, expected 8"):
             acc._backend.identify()
     finally:
-        acc._backend.config = backbeat.Config.of("4x4")
+        acc._backend.config = config
     assert isa.decode("ID", acc._backend.get(isa.Read.ID)[0])["identity"] == isa.IDENTITY
 
 

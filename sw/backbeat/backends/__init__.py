@@ -1,18 +1,23 @@
-"""Where products are computed. A backend has ``name``, ``run(job) -> (c, Stats)`` and ``close()``."""
+"""Where products are computed.
+
+A backend has ``name``, ``run(jobs) -> (list of Result, Stats)`` and ``close()``.
+"""
 
 from backbeat_rtl.config import Config
+
+from ..memory import Memory
 
 __all__ = ["BACKENDS", "open_backend"]
 
 BACKENDS = ("model", "verilator")
 
 
-def open_backend(name: str, config: Config):
+def open_backend(name: str, config: Config, memory: Memory):
     """Opens a backend by name; imports only what it needs."""
     if name == "model":
         from .model import ModelBackend
-        return ModelBackend(config)
+        return ModelBackend(config, memory)
     if name == "verilator":
         from .verilator import VerilatorBackend
-        return VerilatorBackend(config)
+        return VerilatorBackend(config, memory)
     raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {name!r}")

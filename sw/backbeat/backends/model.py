@@ -1,29 +1,46 @@
 """Backend ``model``: what the hardware returns, without the hardware."""
 
-import numpy as np
-
 from backbeat_rtl import core_model
 from backbeat_rtl.config import Config
 
-from ..program import Job
+from ..device import carriable, traffic
+from ..memory import Memory
+from ..program import Job, Result, column_sums
 from ..stats import Stats
 
 __all__ = ["ModelBackend"]
 
 
 class ModelBackend:
-    """Bit-exact and fast; counts bytes as compulsory traffic, and no cycles."""
+    """Bit-exact and fast; no cycles.
+
+    Bytes are those that the core would move by its plan, or the compulsory ones if it has no memory
+    port.
+    """
 
     name = "model"
 
-    def __init__(self, config: Config):
-        self.config = config
+    def __init__(self, config: Config, memory: Memory):
+        self.config, self.memory = config, memory
 
-    def run(self, job: Job) -> tuple[np.ndarray, Stats]:
-        a = job.a.T if job.a_across else job.a
-        b = job.b if job.b_across else job.b.T
-        c, max_abs = core_model.product(a, b, job.bias, job.spec)
-        return c, Stats(bytes_read=a.size + b.size, bytes_written=c.nbytes, max_abs=max_abs)
+    def run(self, jobs: list[Job]) -> tuple[list[Result], Stats]:
+        results, total = [], Stats()
+        for job in jobs:
+            matrices = job.explicit()
+            a = matrices.a.T if job.a_across else matrices.a
+            b = matrices.b if job.b_across else matrices.b.T
+            c, max_abs = core_model.product(a, b, job.bias, job.spec)
+            stats = self._bytes(job)
+            stats.max_abs = max_abs
+            results.append(Result(c, column_sums(c) if job.sums else None, stats))
+            total += stats
+        return results, total
+
+    def _bytes(self, job: Job) -> Stats:
+        if self.config.memory and carriable(job, self.config, self.memory):
+            return traffic(job, self.config, self.memory)
+        written = job.shape[0] * job.shape[1] * job.result_bytes
+        return Stats(bytes_read=job.compulsory_bytes - written, bytes_written=written)
 
     def close(self):
         pass

@@ -1,7 +1,8 @@
 // Drives the Verilated CFU door through batches of commands: one call from Python per product, not
-// one per cycle.
+// one per cycle. A core with a memory port (BB_MEMORY) has its memory beside it.
 
 #include "VCfu.h"
+#include "memory.hpp"
 #include "verilated.h"
 
 #include <cstdint>
@@ -13,23 +14,23 @@ struct Simulator {
     VerilatedContext context;
     std::unique_ptr<VCfu> cfu;
     uint64_t cycles = 0;
-    uint64_t random = 0;           // state of the stall generator; 0: never stall
-    uint32_t stall_chance = 0;     // of 2^16, per cycle and direction
+    Stalls stalls;
+    Memory memory;
 
-    void cycle() {
-        cfu->clk = 1;
-        cfu->eval();
+    // The inputs of this cycle are set: lets what depends on them settle.
+    void settle() {
+        memory.drive(*cfu, stalls);
         cfu->clk = 0;
         cfu->eval();
-        ++cycles;
     }
 
-    bool stall() {
-        if (!stall_chance) return false;
-        random ^= random << 13;    // xorshift64
-        random ^= random >> 7;
-        random ^= random << 17;
-        return (random >> 40 & 0xFFFF) < stall_chance;
+    // Ends the cycle. False if the core broke a rule of the memory's bus in it.
+    bool edge() {
+        const bool legal = memory.transfer(*cfu);
+        cfu->clk = 1;
+        cfu->eval();
+        ++cycles;
+        return legal;
     }
 };
 
@@ -53,12 +54,14 @@ void* bb_open() {
     VCfu& cfu = *simulator->cfu;
     cfu.cmd_valid = 0;
     cfu.rsp_ready = 1;
-    cfu.reset = 1;
-    cfu.clk = 0;
-    cfu.eval();
-    simulator->cycle();
-    cfu.reset = 0;
-    simulator->cycle();
+    for (const bool reset : {true, false}) {
+        cfu.reset = reset;
+        cfu.clk = 0;
+        cfu.eval();
+        cfu.clk = 1;
+        cfu.eval();
+        ++simulator->cycles;
+    }
     return simulator;
 }
 
@@ -70,14 +73,46 @@ uint64_t bb_cycles(void* handle) {
     return static_cast<Simulator*>(handle)->cycles;
 }
 
+// Holds back commands, responses and all channels of the memory, each with `chance` / 2^16 per cycle.
 void bb_stall(void* handle, uint64_t seed, uint32_t chance) {
-    auto& simulator = *static_cast<Simulator*>(handle);
-    simulator.random = seed;
-    simulator.stall_chance = chance;
+    static_cast<Simulator*>(handle)->stalls = {seed, chance};
+}
+
+#ifdef BB_MEMORY
+// What the core finds at addresses `base` to `base + size - 1`; it answers everything else with
+// DECERR. `bandwidth` is in 2^-16 bytes per cycle. `latency` cycles pass from a request to its first
+// word, and from the last word written to its acknowledgement. Of each `refresh_interval` cycles
+// nothing moves in `refresh_cycles`.
+void bb_memory(void* handle, uint8_t* data, uint64_t size, uint32_t base, uint32_t bandwidth,
+               uint32_t latency, uint32_t refresh_interval, uint32_t refresh_cycles) {
+    Memory& memory = static_cast<Simulator*>(handle)->memory;
+    memory.data = data;
+    memory.size = size;
+    memory.base = base;
+    memory.bandwidth = bandwidth;
+    memory.latency = latency;
+    memory.refresh_interval = refresh_interval;
+    memory.refresh_cycles = refresh_cycles;
+}
+
+// Reads and/or writes of words that touch `begin` to `end - 1` are answered with `response`.
+void bb_fault(void* handle, uint64_t begin, uint64_t end, uint32_t response, bool reads, bool writes) {
+    Memory& memory = static_cast<Simulator*>(handle)->memory;
+    memory.fault_begin = begin;
+    memory.fault_end = end;
+    memory.fault_response = response;
+    memory.fault_reads = reads;
+    memory.fault_writes = writes;
+}
+#endif
+
+// After bb_run() has returned -3: which rule.
+const char* bb_broken(void* handle) {
+    return static_cast<Simulator*>(handle)->memory.broken;
 }
 
 // Runs all batches. Returns the or of all responses not stored; -1 if no response came for
-// `watchdog` cycles, -2 if there was one too many.
+// `watchdog` cycles, -2 if there was one too many, -3 if the core broke a rule of the memory's bus.
 int64_t bb_run(void* handle, const Batch* batches, uint64_t n_batches, uint64_t watchdog) {
     auto& simulator = *static_cast<Simulator*>(handle);
     VCfu& cfu = *simulator.cfu;
@@ -91,7 +126,7 @@ int64_t bb_run(void* handle, const Batch* batches, uint64_t n_batches, uint64_t 
         while (receive != end && received == receive->count) { ++receive; received = 0; }
         if (receive == end) break;
 
-        const bool offer = send != end && (cfu.cmd_valid || !simulator.stall());
+        const bool offer = send != end && (cfu.cmd_valid || !simulator.stalls());
         cfu.cmd_valid = offer;
         if (offer) {
             const uint32_t* words = send->inputs ? send->inputs + 2 * uint64_t(sent) : &send->input_0;
@@ -99,13 +134,12 @@ int64_t bb_run(void* handle, const Batch* batches, uint64_t n_batches, uint64_t 
             cfu.cmd_payload_inputs_0 = words[0];
             cfu.cmd_payload_inputs_1 = words[1];
         }
-        cfu.rsp_ready = !simulator.stall();
-        // Neither ready of the core depends on its inputs in the same cycle, and its outputs have
-        // settled after the falling edge: no evaluation is needed to see what transfers.
+        cfu.rsp_ready = !simulator.stalls();
+        simulator.settle();
         const bool accepted = offer && cfu.cmd_ready;
         const bool answered = cfu.rsp_valid && cfu.rsp_ready;
         const uint32_t answer = cfu.rsp_payload_outputs_0;
-        simulator.cycle();
+        if (!simulator.edge()) return -3;
 
         if (answered) {
             if (!in_flight) return -2;

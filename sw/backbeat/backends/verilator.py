@@ -1,17 +1,19 @@
 """Backend ``verilator``: the generated Verilog, compiled into this process."""
 
 import ctypes
+from pathlib import Path
 
 import numpy as np
 
 from backbeat_rtl.config import Config
 
 from ..errors import AcceleratorError
+from ..memory import BASE, Memory
 from ..program import Batch
 from .build import simulator_library
 from .door import DoorBackend
 
-__all__ = ["VerilatorBackend"]
+__all__ = ["Simulator", "VerilatorBackend"]
 
 #: Cycles without a response after which the core counts as hung. The longest run takes
 #: depth * tiles = 65,536 cycles, and a command waits for two of them at most.
@@ -31,34 +33,69 @@ class _Batch(ctypes.Structure):
 _BATCH = np.dtype(_Batch)
 
 
-class VerilatorBackend(DoorBackend):
-    """The RTL itself, in process, one library call per product.
+class Simulator:
+    """A compiled core, with its memory if it has a port for one.
 
     Parameters
     ----------
-    config : Config
+    library : Path
+        See :func:`.build.simulator_library`.
+    memory : Memory or None
+        None for a core without a memory port.
+
+    Attributes
+    ----------
+    image : uint8 array [memory.size]
+        What the core finds at addresses ``BASE`` and up. Zeros that nobody has touched take no room.
     """
 
-    name = "verilator"
-
-    def __init__(self, config: Config):
-        super().__init__(config)
-        self.library = ctypes.CDLL(str(simulator_library(config)))
+    def __init__(self, library: Path, memory: Memory | None):
+        self.library = ctypes.CDLL(str(library))
         self.library.bb_open.restype = ctypes.c_void_p
         self.library.bb_cycles.restype = ctypes.c_uint64
         self.library.bb_run.restype = ctypes.c_int64
+        self.library.bb_broken.restype = ctypes.c_char_p
+        self.memory = memory
+        self.image = None if memory is None else np.zeros(memory.size, dtype=np.uint8)
+        self.handle = None
+        self.reopen()
+
+    def reopen(self):
+        """A fresh core; what is in memory stays."""
+        self.close()
         self.handle = ctypes.c_void_p(self.library.bb_open())
-        self.identify()
+        if self.memory is not None:
+            m = self.memory
+            self.library.bb_memory(
+                self.handle, self.image.ctypes.data_as(ctypes.c_void_p), ctypes.c_uint64(m.size),
+                *map(ctypes.c_uint32, (BASE, round(m.bandwidth * 65536), m.latency,
+                                       m.refresh_interval, m.refresh_cycles)))
 
     def stall(self, seed: int, chance: float):
-        """From now on, holds back commands and responses at random, each cycle with ``chance``."""
+        """From now on, holds back commands, responses and each channel of the memory at random, in
+        each cycle with ``chance``."""
         self.library.bb_stall(self.handle, ctypes.c_uint64(seed or 1),
                               ctypes.c_uint32(int(chance * 65536)))
+
+    def fault(self, begin: int = 0, end: int = 0, response: int = 2, reads: bool = True,
+              writes: bool = True):
+        """From now on, answers reads and/or writes of words that touch addresses ``begin`` to
+        ``end - 1`` with ``response``: 2 (SLVERR) or 3 (DECERR). Without arguments: none."""
+        self.library.bb_fault(self.handle, ctypes.c_uint64(begin), ctypes.c_uint64(end),
+                              ctypes.c_uint32(response), ctypes.c_bool(reads), ctypes.c_bool(writes))
 
     def cycles(self) -> int:
         return self.library.bb_cycles(self.handle)
 
-    def execute(self, batches: list[Batch]) -> int:
+    def run(self, batches: list[Batch]) -> int:
+        """Carries out the batches in order and fills their outputs; the cycles it took.
+
+        Raises
+        ------
+        AcceleratorError
+            The core does not answer, or breaks a rule of the command door or of the memory's bus.
+            It has been replaced by a fresh one.
+        """
         table = np.zeros(len(batches), dtype=_BATCH)
         keep = []  # arrays whose memory the library reads
         for row, batch in zip(table, batches, strict=True):
@@ -74,12 +111,12 @@ class VerilatorBackend(DoorBackend):
         status = self.library.bb_run(self.handle, table.ctypes.data_as(ctypes.c_void_p),
                                      ctypes.c_uint64(len(table)), ctypes.c_uint64(WATCHDOG))
         if status < 0:
-            self.close()
-            self.handle = ctypes.c_void_p(self.library.bb_open())
-            self.busy = self.fed = 0
+            broken = self.library.bb_broken(self.handle).decode()
+            self.reopen()
             raise AcceleratorError({
                 -1: f"the core did not answer a command within {WATCHDOG} cycles",
                 -2: "the core gave a response that no command asked for",
+                -3: f"the core broke a rule of the memory's bus: {broken}",
             }[status])
         return self.cycles() - start
 
@@ -87,3 +124,39 @@ class VerilatorBackend(DoorBackend):
         if self.handle:
             self.library.bb_close(self.handle)
             self.handle = None
+
+
+class VerilatorBackend(DoorBackend):
+    """The RTL itself, in process, one library call per product or chain of products.
+
+    Parameters
+    ----------
+    config : Config
+    memory : Memory
+        The model of a memory beside it, for a core with a memory port.
+    """
+
+    name = "verilator"
+
+    def __init__(self, config: Config, memory: Memory):
+        self.simulator = Simulator(simulator_library(config), memory if config.memory else None)
+        super().__init__(config, memory, self.simulator.image)
+        self.identify()
+
+    def stall(self, seed: int, chance: float):
+        """See :meth:`Simulator.stall`."""
+        self.simulator.stall(seed, chance)
+
+    def fault(self, *args, **kwargs):
+        """See :meth:`Simulator.fault`."""
+        self.simulator.fault(*args, **kwargs)
+
+    def execute(self, batches: list[Batch]) -> int:
+        try:
+            return self.simulator.run(batches)
+        except AcceleratorError:
+            self.forget_counters()      # those of a fresh core
+            raise
+
+    def close(self):
+        self.simulator.close()

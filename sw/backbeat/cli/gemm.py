@@ -23,7 +23,7 @@ def gemm(m: Size, n: Size, k: Size,
     """Multiply two random INT8 matrices (M K by K N) and compare with NumPy."""
     from .. import Requantise, open
     from ..accelerator import OPS
-    from ..measure import figures, reference
+    from ..measure import counters, figures, reference
 
     if op not in OPS:
         raise ValueError(f"op must be one of {', '.join(OPS)}, got {op!r}")
@@ -36,6 +36,7 @@ def gemm(m: Size, n: Size, k: Size,
         c = acc.gemm(a, b, op, requantize=spec)
         wall = time.perf_counter() - start
         out = figures(acc, (m, n, k), op, bool((c == reference(a, b, op, spec)).all()), wall)
+        out |= counters(acc)
     write_json(out, json_file)
     if json_file != "-":
         for name, value in out.items():

@@ -1,5 +1,6 @@
 """``backbeat verilog``: the hardware as one file."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +14,15 @@ from .options import ConfigName
 
 @app.command()
 def verilog(config: ConfigName = "16x16",
+            memory: Annotated[bool, typer.Option(help="With the memory port (an AXI4 master), or with "
+                                                      "the CFU's ports alone.")] = True,
             out: Annotated[Path, typer.Option(help="File to write.")] = Path("cfu.v")):
-    """Write cfu.v: the core with the CFU door, one flattened file for LiteX's cpu_cfu."""
+    """Write cfu.v, the core as one file. --no-memory: for LiteX's cpu_cfu and CFU-Playground."""
+    from backbeat_rtl.config import Config
     from backbeat_rtl.verilog import cfu_verilog
 
     with Console(stderr=True).status(f"Generating the {config} core"):
-        text = cfu_verilog(config)
+        text = cfu_verilog(replace(Config.of(config), memory=memory))
     write_atomically(out, text.encode())
     Console().print(f"{out}: module Cfu, {config}, {len(text.splitlines()):,} lines", soft_wrap=True,
                     highlight=False)

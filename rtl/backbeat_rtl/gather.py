@@ -1,0 +1,193 @@
+"""Walks a tensor (N, H, W, C) as if it were the matrix of its patches (implicit im2col)."""
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from . import isa
+
+__all__ = ["GATHER_FIELDS", "Gather", "Move", "Rectangle", "Segment"]
+
+
+class Move:
+    """Where a rectangle begins, relative to the one before it, in one direction."""
+
+    ZERO, SAME, NEXT = range(3)
+
+
+#: A part of a matrix as stored: rows of so many bytes.
+Rectangle = data.StructLayout({"rows": 16, "bytes": 18, "row_move": 2, "column_move": 2})
+
+#: Consecutive bytes of a row, in memory or (``zero``) nowhere; ``fetch``: of a descriptor.
+Segment = data.StructLayout(
+    {"address": 32, "bytes": 18, "zero": 1, "fetch": 1, "row_end": 1, "end": 1})
+
+#: The fields of a descriptor that say how.
+GATHER_FIELDS = tuple(f for number in range(20, 33) for f in isa.DESCRIPTOR[number])
+_SIGNED = ("origin_y", "origin_x")
+
+#: Where a row is: the image, the pixel of the grid, and per axis its position, the rest of the
+#: position modulo the insertion, and the bytes to there from the origin.
+_AXIS = {"at": signed(26), "rest": 8, "bytes": 32}
+_ROW = data.StructLayout({
+    "image": 32, "p": 16, "q": 16, "y": data.StructLayout(_AXIS), "x": data.StructLayout(_AXIS)})
+#: Where a column is: the tap and the byte of its pixel, and per axis what the tap adds.
+_COLUMN = data.StructLayout({
+    "s": 16, "c": 16, "y": data.StructLayout(_AXIS), "x": data.StructLayout(_AXIS)})
+
+
+class Gather(wiring.Component):
+    """Yields the segments of a rectangle of the matrix pixels (n, p, q) by taps (r, s, c).
+
+    Model: the gathering in :mod:`backbeat_rtl.descriptor_model`. Everything is counted, nothing
+    multiplied or divided: a rectangle begins where the one before it began, or where it ended, or at
+    zero.
+
+    One segment per cycle, latency 4 cycles. A segment is at most the rest of a pixel.
+
+    Members
+    -------
+    i_fields : GATHER_FIELDS
+        Stable while a rectangle is being walked.
+    i_address : 32 bit
+        Of the tensor's byte that row 0, column 0 stands for.
+    i : stream of Rectangle
+    o : stream of Segment
+    """
+
+    def __init__(self):
+        self.fields = data.StructLayout({
+            f.name: signed(f.width) if f.name in _SIGNED else f.width for f in GATHER_FIELDS})
+        super().__init__({
+            "i_fields":  In(self.fields),
+            "i_address": In(32),
+            "i":         In(stream.Signature(Rectangle)),
+            "o":         Out(stream.Signature(Segment)),
+        })
+
+    def _moved(self, m, here, axis: str, kind: str, name: str):
+        """The place of an axis one step (tap) on."""
+        fields, there = self.i_fields, Signal(here.shape(), name=name)
+        insert = fields[f"insert_{axis}"]
+        unit = fields.row_pitch if axis == "y" else fields.pixel
+        rest = here.rest + fields[f"{kind}_{axis}_rest"]
+        carry = Signal(name=f"{name}_carry")
+        m.d.comb += [
+            carry.eq(rest >= insert),
+            there.at.eq(here.at + fields[f"{kind}_{axis}"]),
+            there.rest.eq(rest - Mux(carry, insert, 0)),
+            there.bytes.eq(here.bytes + fields[f"{kind}_{axis}_bytes"] + Mux(carry, unit, 0)),
+        ]
+        return there
+
+    def elaborate(self, _platform):
+        m = Module()
+        fields = self.i_fields
+        row, row_here, first_row = Signal(_ROW), Signal(_ROW), Signal(_ROW)
+        column, column_here = Signal(_COLUMN), Signal(_COLUMN)
+        for axis in "yx":
+            m.d.comb += [first_row[axis].at.eq(fields[f"origin_{axis}"]),
+                         first_row[axis].rest.eq(fields[f"origin_{axis}_rest"])]
+
+        # A rectangle begins.
+        busy, rows_left, bytes_left = Signal(), Signal(16), Signal(18)
+        width = Signal(18)
+        begin_row, begin_column = Signal(_ROW), Signal(_COLUMN)
+        with m.Switch(self.i.payload.row_move):
+            with m.Case(Move.ZERO):
+                m.d.comb += begin_row.eq(first_row)
+            with m.Case(Move.SAME):
+                m.d.comb += begin_row.eq(row_here)
+            with m.Default():
+                m.d.comb += begin_row.eq(row)
+        with m.Switch(self.i.payload.column_move):
+            with m.Case(Move.ZERO):
+                m.d.comb += begin_column.eq(0)
+            with m.Case(Move.SAME):
+                m.d.comb += begin_column.eq(column_here)
+            with m.Default():
+                m.d.comb += begin_column.eq(column)
+        m.d.comb += self.i.ready.eq(~busy)
+        with m.If(self.i.ready & self.i.valid):
+            m.d.sync += [
+                busy.eq(1), rows_left.eq(self.i.payload.rows), bytes_left.eq(self.i.payload.bytes),
+                width.eq(self.i.payload.bytes), row.eq(begin_row), row_here.eq(begin_row),
+                column.eq(begin_column), column_here.eq(begin_column),
+            ]
+
+        # Segment after segment.
+        advance = Signal()          # the pipeline moves
+        length, row_end, end = Signal(18), Signal(), Signal()
+        pixel_left = Signal(16)
+        m.d.comb += [
+            pixel_left.eq(fields.pixel - column.c),
+            row_end.eq(bytes_left <= pixel_left),
+            length.eq(Mux(row_end, bytes_left, pixel_left)),
+            end.eq(row_end & (rows_left == 1)),
+        ]
+        tap_x, tap_y = (self._moved(m, column[a], a, "tap", f"tap_{a}") for a in "xy")
+        step_x, step_y = (self._moved(m, row[a], a, "step", f"step_{a}") for a in "xy")
+        with m.If(busy & advance):
+            m.d.sync += bytes_left.eq(bytes_left - length)
+            with m.If(length != pixel_left):
+                m.d.sync += column.c.eq(column.c + length)
+            with m.Else():
+                m.d.sync += [column.c.eq(0), column.s.eq(column.s + 1), column.x.eq(tap_x)]
+                with m.If(column.s == fields.taps_x - 1):
+                    m.d.sync += [column.s.eq(0), column.x.eq(0), column.y.eq(tap_y)]
+            with m.If(row_end):
+                m.d.sync += [rows_left.eq(rows_left - 1), bytes_left.eq(width),
+                             row.q.eq(row.q + 1), row.x.eq(step_x)]
+                with m.If(~end):        # the next rectangle may go on from the last row's end
+                    m.d.sync += column.eq(column_here)
+                with m.If(row.q == fields.grid_x - 1):
+                    m.d.sync += [row.q.eq(0), row.x.eq(first_row.x), row.p.eq(row.p + 1),
+                                 row.y.eq(step_y)]
+                    with m.If(row.p == fields.grid_y - 1):
+                        m.d.sync += [row.p.eq(0), row.y.eq(first_row.y),
+                                     row.image.eq(row.image + fields.image_pitch)]
+            with m.If(end):
+                m.d.sync += busy.eq(0)
+        self.elaborate_pipeline(m, row, column, busy, advance, length, row_end, end)
+        return m
+
+    def elaborate_pipeline(self, m, row, column, busy, advance, length, row_end, end):
+        """Row and column together: the address, and whether there is anything."""
+        fields, out = self.i_fields, self.o.payload
+        info = data.StructLayout({"bytes": 18, "row_end": 1, "end": 1})
+        info_1, info_2 = Signal(info), Signal(info)
+        valid_1, valid_2 = Signal(), Signal()
+        m.d.comb += advance.eq(~self.o.valid | self.o.ready)
+        inside = []
+        with m.If(advance):
+            m.d.sync += [
+                valid_1.eq(busy), valid_2.eq(valid_1), self.o.valid.eq(valid_2),
+                info_1.bytes.eq(length), info_1.row_end.eq(row_end), info_1.end.eq(end),
+                info_2.eq(info_1), out.bytes.eq(info_2.bytes), out.row_end.eq(info_2.row_end),
+                out.end.eq(info_2.end),
+            ]
+        base, offset, sum_2 = Signal(32), Signal(32), Signal(32)
+        with m.If(advance):
+            m.d.sync += [
+                base.eq(self.i_address + row.image + row.y.bytes),
+                offset.eq(row.x.bytes + column.y.bytes + column.x.bytes + column.c),
+                sum_2.eq(base + offset),
+            ]
+        extra = []
+        for axis, unit in (("y", fields.row_pitch), ("x", fields.pixel)):
+            insert = fields[f"insert_{axis}"]
+            at, rest = Signal(signed(26), name=f"at_{axis}"), Signal(9, name=f"rest_{axis}")
+            carry, there = Signal(32, name=f"carry_{axis}"), Signal(name=f"there_{axis}")
+            whole = (rest == 0) | (rest == insert)
+            with m.If(advance):
+                m.d.sync += [
+                    at.eq(row[axis].at + column[axis].at),
+                    rest.eq(row[axis].rest + column[axis].rest),
+                    there.eq((at >= 0) & (at < fields[f"limit_{axis}"]) & whole),
+                    carry.eq(Mux(rest == insert, unit, 0)),
+                ]
+            inside.append(there)
+            extra.append(carry)
+        with m.If(advance):
+            m.d.sync += [out.zero.eq(~(inside[0] & inside[1])),
+                         out.address.eq(sum_2 + extra[0] + extra[1])]

@@ -1,0 +1,101 @@
+"""Entries of several column groups, joined into the bytes of rows."""
+
+from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .column_group import Entry
+from .config import WORD
+
+__all__ = ["Beat", "Joiner"]
+
+#: Eight bytes of a row, fewer (the lowest ones) at its end.
+Beat = data.StructLayout({"bytes": 8 * WORD, "count": range(WORD + 1), "end": 1, "final": 1})
+
+
+class Joiner(wiring.Component):
+    """Takes wave after wave, and in each, group after group; every row begins at a beat of its own.
+
+    An entry per cycle, one cycle more where a row ends with the rest of a word. Latency 2 cycles.
+
+    Parameters
+    ----------
+    groups : int
+
+    Members
+    -------
+    i : stream of Entry, one per group
+    o : stream of Beat
+    o_wave : bit
+        The last entry of a wave has been taken.
+    o_empty : bit
+        Nothing is held.
+    """
+
+    def __init__(self, *, groups: int):
+        self.groups = groups
+        super().__init__({
+            "i":       In(stream.Signature(Entry)).array(groups),
+            "o":       Out(stream.Signature(Beat)),
+            "o_wave":  Out(1),
+            "o_empty": Out(1),
+        })
+
+    def elaborate(self, _platform):
+        m = Module()
+        turn = Signal(range(max(self.groups, 2)))
+        chosen, chosen_valid, take = Signal(Entry), Signal(), Signal()
+        last_turn = turn == self.groups - 1
+        m.d.comb += [
+            chosen.eq(Array([i.payload for i in self.i])[turn]),
+            chosen_valid.eq(Array([i.valid for i in self.i])[turn]),
+            *(i.ready.eq(take & (turn == n)) for n, i in enumerate(self.i)),
+            self.o_wave.eq(take & chosen_valid & chosen.last & last_turn),
+        ]
+        with m.If(take & chosen_valid & chosen.last):
+            m.d.sync += turn.eq(Mux(last_turn, 0, turn + 1))
+
+        # A register, so that the selection and the shift do not share a cycle.
+        entry, full, join = Signal(Entry), Signal(), Signal()
+        m.d.comb += take.eq(~full | join)
+        with m.If(take):
+            m.d.sync += [full.eq(chosen_valid & (chosen.count != 0)), entry.eq(chosen)]
+
+        # `held` bytes wait for a whole word.
+        rest, held = Signal(8 * WORD), Signal(range(WORD))
+        joined = Signal(16 * WORD)
+        total = Signal(range(2 * WORD + 1))
+        flush = Signal()            # the rest of a row that took more than a beat
+        flush_final = Signal()
+        m.d.comb += [
+            joined.eq(rest | (entry.bytes << (held << 3))),
+            total.eq(held + entry.count),
+            join.eq(full & ~flush & (self.o.ready | ~self.o.valid)),
+            self.o_empty.eq(~full & ~flush & ~self.o.valid),
+        ]
+        with m.If(self.o.ready | ~self.o.valid):
+            m.d.sync += self.o.valid.eq(0)
+            with m.If(flush):
+                m.d.sync += [
+                    self.o.valid.eq(1), self.o.payload.bytes.eq(rest),
+                    self.o.payload.count.eq(held), self.o.payload.end.eq(1),
+                    self.o.payload.final.eq(flush_final), flush.eq(0), held.eq(0), rest.eq(0),
+                ]
+            with m.Elif(full):
+                whole, more = Signal(), Signal()
+                m.d.comb += [whole.eq(total >= WORD), more.eq(total > WORD)]
+                m.d.sync += [
+                    self.o.valid.eq(whole | entry.end),
+                    self.o.payload.bytes.eq(joined[:8 * WORD]),
+                    self.o.payload.count.eq(Mux(whole, WORD, total)),
+                    self.o.payload.end.eq(entry.end & ~more),
+                    self.o.payload.final.eq(entry.final & ~more),
+                    flush.eq(entry.end & more), flush_final.eq(entry.final),
+                ]
+                with m.If(whole):
+                    m.d.sync += [rest.eq(joined[8 * WORD:]), held.eq(total - WORD)]
+                with m.Else():
+                    m.d.sync += [rest.eq(joined), held.eq(total)]
+                with m.If(entry.end & ~more):
+                    m.d.sync += [rest.eq(0), held.eq(0)]
+        return m

@@ -1,0 +1,199 @@
+"""The address side of loading: rectangles to bursts."""
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import WORD
+from .gather import Gather, Move, Rectangle, Segment
+from .memory_port import PAGE, Burst
+
+__all__ = ["BurstInfo", "LoadAddresses", "Splitter", "Target"]
+
+
+class Target:
+    """What a rectangle is loaded into."""
+
+    A, B, TABLE, DESCRIPTOR = range(4)
+
+
+#: What will come, in order: so many words, of the last one so many bytes.
+BurstInfo = data.StructLayout({
+    "address": 32, "beats": range(257), "tail": range(WORD + 1), "zero": 1, "fetch": 1, "row_end": 1,
+    "end": 1})
+
+
+class Splitter(wiring.Component):
+    """Segments to bursts of at most 256 beats that cross no page. One burst per cycle.
+
+    Members
+    -------
+    i : stream of Segment
+    o_burst : stream of Burst
+        Of those that are in memory.
+    o_info : stream of BurstInfo
+        Of all.
+    """
+
+    i: In(stream.Signature(Segment))
+    o_burst: Out(stream.Signature(Burst))
+    o_info: Out(stream.Signature(BurstInfo))
+
+    def elaborate(self, _platform):
+        m = Module()
+        segment, full, beats_left = Signal(Segment), Signal(), Signal(16)
+        burst, info = self.o_burst.payload, self.o_info.payload
+        to_page, most, last, sent = Signal(10), Signal(9), Signal(), Signal()
+        m.d.comb += [
+            to_page.eq(PAGE // WORD - segment.address[3:12]),
+            most.eq(Mux(~segment.zero & (to_page < 256), to_page, 256)),
+            last.eq(beats_left <= most),
+            burst.address.eq(Cat(Const(0, 3), segment.address[3:])),
+            burst.beats.eq(Mux(last, beats_left, most)),
+            info.address.eq(segment.address), info.beats.eq(burst.beats),
+            info.tail.eq(Mux(last & (segment.bytes[:3] != 0), segment.bytes[:3], WORD)),
+            info.zero.eq(segment.zero), info.fetch.eq(segment.fetch),
+            info.row_end.eq(segment.row_end & last),
+            info.end.eq(segment.end & last),
+            # A stream's valid must not wait for its own ready, but may for the other's.
+            self.o_info.valid.eq(full & (segment.zero | self.o_burst.ready)),
+            self.o_burst.valid.eq(full & ~segment.zero & self.o_info.ready),
+            sent.eq(full & self.o_info.ready & (segment.zero | self.o_burst.ready)),
+            self.i.ready.eq(~full | (sent & last)),
+        ]
+        with m.If(self.i.ready):
+            m.d.sync += [full.eq(self.i.valid), segment.eq(self.i.payload),
+                         beats_left.eq((self.i.payload.bytes + WORD - 1) >> 3)]
+        with m.Elif(sent):
+            m.d.sync += [beats_left.eq(beats_left - burst.beats),
+                         segment.address.eq(segment.address + (burst.beats << 3))]
+        return m
+
+
+class LoadAddresses(wiring.Component):
+    """Walks rectangles of the operands as stored, one row per cycle, and splits them into bursts.
+
+    Each operand remembers where its last rectangle began and where it ended, so the next one needs
+    no multiplication to find its place.
+
+    Members
+    -------
+    i : stream of {target, rectangle}
+    i_base : 32 bit[4]
+        Address of each target's row 0, column 0.
+    i_pitch : 32 bit[4]
+        Bytes from row to row.
+    i_group, i_wrap : 32 bit
+        After so many rows of B (0: never) the step is ``i_wrap`` once.
+    i_gather : bit[2], i_fields
+        A (B) is gathered, and how.
+    o_burst, o_info
+        See :class:`Splitter`.
+    o_idle : bit
+        Nothing is being walked or split.
+    """
+
+    def __init__(self):
+        self.gather = Gather()
+        self.order = data.StructLayout({"target": 2, "rectangle": Rectangle})
+        super().__init__({
+            "i":        In(stream.Signature(self.order)),
+            "i_base":   In(data.ArrayLayout(32, 4)),
+            "i_pitch":  In(data.ArrayLayout(32, 4)),
+            "i_group":  In(32),
+            "i_wrap":   In(32),
+            "i_gather": In(2),
+            "i_fields": In(self.gather.fields),
+            "o_burst":  Out(stream.Signature(Burst)),
+            "o_info":   Out(stream.Signature(BurstInfo)),
+            "o_idle":   Out(1),
+        })
+
+    def elaborate(self, _platform):
+        m = Module()
+        m.submodules.splitter = splitter = Splitter()
+        m.submodules.gather = gather = self.gather
+        wiring.connect(m, splitter.o_burst, wiring.flipped(self.o_burst))
+        wiring.connect(m, splitter.o_info, wiring.flipped(self.o_info))
+        target, rectangle = self.i.payload.target, self.i.payload.rectangle
+
+        # Gathered or plain: one at a time feeds the splitter.
+        walking, gathering = Signal(), Signal()
+        wanted = Signal()
+        m.d.comb += wanted.eq((target <= Target.B) & self.i_gather.bit_select(target[0], 1))
+        gather_busy = Signal()
+        begin = Signal()
+        m.d.comb += [
+            self.i.ready.eq(~walking & ~gather_busy),
+            begin.eq(self.i.valid & self.i.ready),
+            gather.i_fields.eq(self.i_fields),
+            gather.i_address.eq(Mux(self.i_gather[0], self.i_base[0], self.i_base[1])),
+            gather.i.payload.eq(rectangle), gather.i.valid.eq(begin & wanted),
+            self.o_idle.eq(~walking & ~gather_busy & splitter.i.ready & ~splitter.i.valid),
+        ]
+        with m.If(begin & wanted):
+            m.d.sync += [gather_busy.eq(1), gathering.eq(1)]
+        with m.Elif(begin):
+            m.d.sync += gathering.eq(0)
+        with m.If(gather.o.valid & gather.o.ready & gather.o.payload.end):
+            m.d.sync += gather_busy.eq(0)
+
+        row, column = Signal(32), Signal(32)
+        rows_left, in_group, width, who = Signal(16), Signal(32), Signal(18), Signal(2)
+        here, after = ([Signal(32, name=f"row_{n}_{t}") for t in range(3)] for n in ("here", "after"))
+        group_here, group_after = Signal(32), Signal(32)
+        column_here, column_after = ([Signal(32, name=f"column_{n}_{t}") for t in range(3)]
+                                     for n in ("here", "after"))
+
+        def pick(move, zero, same, following):
+            return Mux(move == Move.ZERO, zero, Mux(move == Move.SAME, same, following))
+
+        known = Signal(2)
+        m.d.comb += known.eq(Mux(target == Target.DESCRIPTOR, 0, target))
+        begin_row, begin_group, begin_column = Signal(32), Signal(32), Signal(32)
+        m.d.comb += [
+            begin_row.eq(pick(rectangle.row_move, self.i_base[target], Array(here)[known],
+                              Array(after)[known])),
+            begin_group.eq(pick(rectangle.row_move, 0, group_here, group_after)),
+            begin_column.eq(pick(rectangle.column_move, 0, Array(column_here)[known],
+                                 Array(column_after)[known])),
+        ]
+        with m.If(begin & ~wanted):
+            m.d.sync += [
+                walking.eq(1), who.eq(target), row.eq(begin_row), column.eq(begin_column),
+                in_group.eq(begin_group), rows_left.eq(rectangle.rows), width.eq(rectangle.bytes),
+            ]
+            for t in range(3):
+                with m.If(target == t):
+                    m.d.sync += [here[t].eq(begin_row), column_here[t].eq(begin_column),
+                                 column_after[t].eq(begin_column + rectangle.bytes)]
+            with m.If(target == Target.B):
+                m.d.sync += group_here.eq(begin_group)
+
+        step, next_row, next_group, last = Signal(32), Signal(32), Signal(32), Signal()
+        wraps = (who == Target.B) & (in_group == self.i_group - 1) & (self.i_group != 0)
+        m.d.comb += [
+            step.eq(Mux(wraps, self.i_wrap, self.i_pitch[who])),
+            next_row.eq(row + step), next_group.eq(Mux(wraps, 0, in_group + 1)),
+            last.eq(rows_left == 1),
+        ]
+        segment = splitter.i
+        with m.If(gathering):
+            wiring.connect(m, gather.o, segment)
+        with m.Else():
+            m.d.comb += [
+                segment.valid.eq(walking), segment.payload.address.eq(row + column),
+                segment.payload.bytes.eq(width), segment.payload.row_end.eq(1),
+                segment.payload.fetch.eq(who == Target.DESCRIPTOR),
+                segment.payload.end.eq(last),
+            ]
+        with m.If(walking & segment.ready):
+            m.d.sync += [row.eq(next_row), in_group.eq(next_group), rows_left.eq(rows_left - 1)]
+            with m.If(last):
+                m.d.sync += walking.eq(0)
+                for t in range(3):
+                    with m.If(who == t):
+                        m.d.sync += after[t].eq(next_row)
+                with m.If(who == Target.B):
+                    m.d.sync += group_after.eq(next_group)
+        return m

@@ -1,0 +1,247 @@
+"""The data side of loading: words from memory into scratchpads, table and descriptor."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import WORD
+from .load_addresses import BurstInfo, Target
+from .memory_port import ReadWord
+
+__all__ = ["LoadData", "Realigner", "Word"]
+
+#: Some bytes of a row, the lowest ``count`` of the eight; the others are zero.
+Word = data.StructLayout({"bytes": 8 * WORD, "count": range(WORD + 1), "row_end": 1, "end": 1})
+
+
+class Realigner(wiring.Component):
+    """Cuts rows of bytes at the tiles of a panel, as the loader wants words across lanes.
+
+    With ``lanes`` a multiple of eight there is nothing to cut. One word out per cycle; one in where
+    the pieces are whole words, else ``lanes / (8 * ceil(lanes / 8))`` of one.
+
+    Parameters
+    ----------
+    lanes : (int, int)
+        Of A and of B.
+
+    Members
+    -------
+    i, o : stream of Word
+    i_cut : bit[2]
+        Cut at the tiles of A (of B). Stable from a row's first word to its last.
+    """
+
+    def __init__(self, *, lanes: tuple[int, int]):
+        self.lanes = lanes
+        super().__init__({
+            "i": In(stream.Signature(Word)), "o": Out(stream.Signature(Word)), "i_cut": In(2)})
+
+    def elaborate(self, _platform):
+        m = Module()
+        if all(lanes % WORD == 0 for lanes in self.lanes):
+            wiring.connect(m, wiring.flipped(self.i), wiring.flipped(self.o))
+            return m
+        most = 2 * WORD - 1
+        held, count, ending, end = Signal(8 * most), Signal(range(most + 1)), Signal(), Signal()
+        position, wanted = Signal(range(max(self.lanes))), Signal(range(WORD + 1))
+        m.d.comb += wanted.eq(WORD)
+        for port, lanes in enumerate(self.lanes):
+            left = Signal(range(lanes + 1), name=f"left_{port}")
+            m.d.comb += left.eq(lanes - position)
+            with m.If(self.i_cut[port] & (left < WORD)):
+                m.d.comb += wanted.eq(left)
+
+        out, rest = self.o.payload, Signal(range(most + 1))
+        given, taken = Signal(), Signal(range(WORD + 1))
+        final = ending & (count <= wanted)
+        m.d.comb += [
+            self.o.valid.eq((count >= wanted) | (ending & (count != 0))),
+            out.count.eq(Mux(final, count, wanted)),
+            out.row_end.eq(final), out.end.eq(final & end),
+            given.eq(self.o.valid & self.o.ready),
+            taken.eq(Mux(given, out.count, 0)),
+            rest.eq(count - taken),
+            self.i.ready.eq(~(ending & ~(given & final)) & (rest < WORD)),
+        ]
+        for byte in range(WORD):
+            m.d.comb += out.bytes.word_select(byte, 8).eq(
+                Mux(byte < out.count, held.word_select(byte, 8), 0))
+        shifted, added = Signal(8 * most), Signal(8 * most)
+        m.d.comb += shifted.eq(held >> (taken << 3))
+        with m.If(self.i.valid & self.i.ready):
+            m.d.comb += added.eq(self.i.payload.bytes << (rest[:3] << 3))
+            m.d.sync += [held.eq(shifted | added), count.eq(rest + self.i.payload.count),
+                         ending.eq(self.i.payload.row_end), end.eq(self.i.payload.end)]
+        with m.Elif(given):
+            m.d.sync += [held.eq(shifted), count.eq(rest)]
+            with m.If(final):
+                m.d.sync += ending.eq(0)
+        with m.If(given):
+            cut = self.i_cut.any()
+            m.d.sync += position.eq(Mux(cut, position + wanted, 0))
+            for port, lanes in enumerate(self.lanes):
+                with m.If(self.i_cut[port] & (position + wanted >= lanes)):
+                    m.d.sync += position.eq(0)
+            with m.If(final):
+                m.d.sync += position.eq(0)
+        return m
+
+
+class LoadData(wiring.Component):
+    """Takes what the bursts bring, and zeros where there is nothing to read, to where it belongs.
+
+    One word per cycle, one cycle more per rectangle. After an error everything is taken and dropped
+    until reset.
+
+    Parameters
+    ----------
+    lanes : (int, int)
+        Of A and of B.
+    panel, table : Layout
+        Of the datapath's ``i_panel``, and of the read-out's ``i_table``.
+    columns : int
+        Of the array.
+
+    Members
+    -------
+    i_order : stream of {target, panel, table_half}
+        One per rectangle.
+    i_info : stream of BurstInfo
+    i_word : stream of ReadWord
+    o_start : bit[2], o_panel
+        Start of a panel, per operand.
+    o_word : 64 bit, o_word_valid : bit, o_port : bit
+        Operand word for A (0) or B (1).
+    o_table, o_table_valid
+        An entry of the epilogue's table.
+    o_descriptor : {number, bytes}, o_descriptor_valid
+        Two words of the next descriptor.
+    o_done, o_done_target
+        A rectangle is complete.
+    o_minimum : bit
+        A has a -128 (its product is void).
+    o_error : {valid, address, fetch}
+        The memory answered with an error; to a ``fetch`` this is no reason to stop.
+    o_failed : bit
+        Stopped.
+    o_busy, o_moved : bit
+        Inside a rectangle; a word has been taken (performance counters).
+    """
+
+    def __init__(self, *, lanes: tuple[int, int], panel, table, columns: int):
+        self.lanes, self.columns = lanes, columns
+        self.order = data.StructLayout({"target": 2, "panel": panel, "table_half": 1})
+        super().__init__({
+            "i_order":            In(stream.Signature(self.order)),
+            "i_info":             In(stream.Signature(BurstInfo)),
+            "i_word":             In(stream.Signature(ReadWord)),
+            "o_start":            Out(2),
+            "o_panel":            Out(panel),
+            "o_word":             Out(8 * WORD),
+            "o_word_valid":       Out(1),
+            "o_port":             Out(1),
+            "o_table":            Out(table),
+            "o_table_valid":      Out(1),
+            "o_descriptor":       Out(data.StructLayout({"number": 5, "bytes": 8 * WORD})),
+            "o_descriptor_valid": Out(1),
+            "o_done":             Out(1),
+            "o_done_target":      Out(2),
+            "o_minimum":          Out(1),
+            "o_error":            Out(data.StructLayout(
+                {"valid": 1, "address": 32, "fetch": 1})),
+            "o_failed":           Out(1),
+            "o_busy":             Out(1),
+            "o_moved":            Out(1),
+        })
+
+    def elaborate(self, _platform):
+        m = Module()
+        m.submodules.realigner = realigner = Realigner(lanes=self.lanes)
+        failed = self.o_failed
+        self.elaborate_words(m, realigner.i, failed)
+
+        # A rectangle: one cycle to begin, then its words.
+        order, busy = Signal(self.order), Signal()
+        begin, take = Signal(), Signal()
+        word = realigner.o
+        m.d.comb += [
+            begin.eq(self.i_order.valid & ~busy & ~failed),
+            self.i_order.ready.eq(~busy & ~failed),
+            self.o_panel.eq(self.i_order.payload.panel),
+            self.o_start.eq(Cat(begin & (self.i_order.payload.target == t)
+                                for t in (Target.A, Target.B))),
+            word.ready.eq(busy),
+            take.eq(word.valid & word.ready & ~failed),
+            realigner.i_cut.eq(Cat(order.panel.across & (order.target == t)
+                                   for t in (Target.A, Target.B))),
+            self.o_done.eq(take & word.payload.end & ~self.o_minimum),
+            self.o_done_target.eq(order.target),
+            self.o_busy.eq(busy), self.o_moved.eq(take),
+        ]
+        tile, lane = Signal.like(self.o_table.tile), Signal.like(self.o_table.lane)
+        number, odd, first_half = Signal(5), Signal(), Signal(8 * WORD)
+        with m.If(begin):
+            m.d.sync += [order.eq(self.i_order.payload), busy.eq(1), tile.eq(0), lane.eq(0),
+                         number.eq(0), odd.eq(0)]
+        with m.Elif(take):
+            m.d.sync += [number.eq(number + 1), odd.eq(~odd), first_half.eq(word.payload.bytes)]
+            with m.If(odd):
+                m.d.sync += lane.eq(lane + 1)
+                with m.If(lane == self.columns - 1):
+                    m.d.sync += [lane.eq(0), tile.eq(tile + 1)]
+            with m.If(word.payload.end):
+                m.d.sync += busy.eq(0)
+
+        bytes_ = word.payload.bytes
+        operand = take & (order.target <= Target.B)
+        minimum = Cat(bytes_.word_select(n, 8) == 0x80 for n in range(WORD)).any()
+        m.d.comb += [
+            self.o_word.eq(bytes_), self.o_word_valid.eq(operand), self.o_port.eq(order.target[0]),
+            self.o_minimum.eq(take & (order.target == Target.A) & minimum),
+            self.o_table.half.eq(order.table_half), self.o_table.tile.eq(tile),
+            self.o_table.lane.eq(lane),
+            self.o_table.values.bias.eq(first_half[:32]),
+            self.o_table.values.multiplier.eq(first_half[32:]),
+            self.o_table.values.shift.eq(bytes_[:6]),
+            self.o_table_valid.eq(take & odd & (order.target == Target.TABLE)),
+            self.o_descriptor.number.eq(number), self.o_descriptor.bytes.eq(bytes_),
+            self.o_descriptor_valid.eq(take & (order.target == Target.DESCRIPTOR)),
+        ]
+        with m.If(self.o_minimum):
+            m.d.sync += failed.eq(1)
+        return m
+
+    def elaborate_words(self, m, out, failed):
+        """The words of burst after burst, without the bytes behind a row."""
+        info, beat = self.i_info, Signal(range(257))
+        word = Signal(Word)
+        full, take, last, present = Signal(), Signal(), Signal(), Signal()
+        count, stops = Signal(range(WORD + 1)), Signal()
+        m.d.comb += [
+            last.eq(beat == info.payload.beats - 1),
+            count.eq(Mux(last, info.payload.tail, WORD)),
+            present.eq(info.payload.zero | self.i_word.valid),
+            take.eq(info.valid & present & (~full | out.ready | failed)),
+            self.i_word.ready.eq(info.valid & ~info.payload.zero & (~full | out.ready | failed)),
+            info.ready.eq(take & last),
+            self.o_error.valid.eq(take & ~info.payload.zero & self.i_word.payload.error & ~failed),
+            self.o_error.address.eq(info.payload.address),
+            self.o_error.fetch.eq(info.payload.fetch),
+            stops.eq(self.o_error.valid & ~self.o_error.fetch),
+            out.valid.eq(full & ~failed), out.payload.eq(word),
+        ]
+        with m.If(stops):
+            m.d.sync += failed.eq(1)
+        with m.If(take):
+            m.d.sync += [beat.eq(Mux(last, 0, beat + 1)), word.count.eq(count),
+                         word.row_end.eq(last & info.payload.row_end),
+                         word.end.eq(last & info.payload.end)]
+            for byte in range(WORD):
+                m.d.sync += word.bytes.word_select(byte, 8).eq(
+                    Mux(info.payload.zero | (byte >= count), Const(0, 8),
+                        self.i_word.payload.bytes.word_select(byte, 8)))
+        with m.If(take):
+            m.d.sync += full.eq(~stops)
+        with m.Elif(out.ready):
+            m.d.sync += full.eq(0)

@@ -1,0 +1,276 @@
+"""Stores finished macro-tiles: read-out to write bursts, and the record of a complete product."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from .column_group import Settings
+from .config import WORD
+from .gather import Move
+from .joiner import Beat
+from .load_addresses import Splitter
+from .memory_port import WRITES, Burst, WriteWord
+
+__all__ = ["Destination", "StoreUnit"]
+
+#: Where a product goes, and what is done to it on the way.
+Destination = data.StructLayout({
+    "c": 32, "pitch": 32, "columns": 32, "sums": 32, "record": 32, "recorded": 1, "begun": 32,
+    "requantise": 1, "summed": 1, "settings": Settings})
+
+#: A rectangle of C (and a row of sums) to be written, behind the read-out.
+_AREA = data.StructLayout({"rows": 16, "columns": 16, "column": 24, "row_move": 2, "emit": 1})
+
+#: Beats between the read-out and the port.
+_ROOM = 64
+
+
+def _pick(move, zero, same, following):
+    return Mux(move == Move.ZERO, zero, Mux(move == Move.SAME, same, following))
+
+
+class StoreUnit(wiring.Component):
+    """Takes macro-tiles in order, each when its sums are complete; a product's record at its end.
+
+    The read-out of a macro-tile goes on while the words of the one before it are being written.
+    Between two products it lets everything run out, so that their settings do not mix and a record
+    is only written once memory has acknowledged all that it stands for.
+
+    Parameters
+    ----------
+    start : Layout
+        Of the read-out's ``i_start``.
+
+    Members
+    -------
+    i_destination : stream of Destination
+        One per product.
+    i : stream of {rows, columns, a_tiles, a_last, b_tiles, b_last, c_half, table_half, row_move,
+                   column_move, sum_first, emit, first, last, empty, runs, loads}
+        A macro-tile of a product (``first``, ``last`` of it); to be stored when ``runs`` runs have
+        ended and ``loads`` rectangles been loaded, modulo 256. ``empty``: no macro-tile, only a
+        record.
+    i_runs_ended, i_loads_done : 8 bit
+        How many so far.
+    i_cycles : 32 bit
+        For the record.
+    i_max_abs, o_clear, o_start, o_start_valid, i_ready, i_row, i_empty, i_beat, o_pitch, o_settings
+        To and from the read-out.
+    o_burst, o_word, i_written
+        To and from the memory port.
+    o_completed : bit
+        A product is complete.
+    o_record : 32 bit, o_recorded : bit
+        Address of the record of the product being stored, if it has one.
+    o_error : bit
+        The memory answered with an error; nothing more is completed.
+    o_error_address : 32 bit
+        Of the burst.
+    o_active : bit
+        Something is being read out, written or acknowledged.
+    o_holding : bit
+        A product has been begun and is not complete.
+    o_waiting : bit
+        A word waits for the port (performance counter).
+    """
+
+    def __init__(self, *, start):
+        self.order = data.StructLayout({
+            "rows": 16, "columns": 16,
+            **{f: start[f].shape for f in ("a_tiles", "a_last", "b_tiles", "b_last", "c_half",
+                                           "table_half", "sum_first", "emit")},
+            "row_move": 2, "column_move": 2, "first": 1, "last": 1, "empty": 1,
+            "runs": 8, "loads": 8})
+        super().__init__({
+            "i_destination":   In(stream.Signature(Destination)),
+            "i":               In(stream.Signature(self.order)),
+            "i_runs_ended":    In(8),
+            "i_loads_done":    In(8),
+            "i_cycles":        In(32),
+            "i_max_abs":       In(32),
+            "o_clear":         Out(1),
+            "o_start":         Out(start),
+            "o_start_valid":   Out(1),
+            "i_ready":         In(1),
+            "i_row":           In(1),
+            "i_empty":         In(1),
+            "i_beat":          In(stream.Signature(Beat)),
+            "o_pitch":         Out(32),
+            "o_settings":      Out(Settings),
+            "o_burst":         Out(stream.Signature(Burst)),
+            "o_word":          Out(stream.Signature(WriteWord)),
+            "i_written":       In(data.StructLayout({"valid": 1, "error": 1})),
+            "o_completed":     Out(1),
+            "o_record":        Out(32),
+            "o_recorded":      Out(1),
+            "o_error":         Out(1),
+            "o_error_address": Out(32),
+            "o_active":        Out(1),
+            "o_holding":       Out(1),
+            "o_waiting":       Out(1),
+        })
+
+    def elaborate(self, _platform):
+        m = Module()
+        self.destination = destination = Signal(Destination)
+        m.submodules.areas = self.areas = areas = SyncFIFO(width=_AREA.size, depth=4)
+        m.submodules.splitter = self.splitter = Splitter()
+        self.record_burst, self.record_word = Signal(), Signal()
+        self.writing = Signal()         # rows or acknowledgements are outstanding
+
+        order, area = self.i.payload, Signal(_AREA)
+        index_here, index_after = Signal(32), Signal(32)
+        column_here, column_after = Signal(24), Signal(24)
+        begin_index, begin_column = Signal(32), Signal(24)
+        runs_ahead, loads_ahead = Signal(8), Signal(8)
+        idle = self.i_empty & ~self.writing
+        m.d.comb += [
+            runs_ahead.eq(self.i_runs_ended - order.runs),
+            loads_ahead.eq(self.i_loads_done - order.loads),
+            begin_index.eq(_pick(order.row_move, 0, index_here, index_after)),
+            begin_column.eq(_pick(order.column_move, 0, column_here, column_after)),
+            *(self.o_start[f].eq(order[f]) for f in (
+                "a_tiles", "a_last", "b_tiles", "b_last", "c_half", "table_half", "sum_first", "emit")),
+            self.o_start.requantise.eq(destination.requantise),
+            self.o_start.sum.eq(destination.summed),
+            self.o_start.index.eq(begin_index + begin_column),
+            self.o_pitch.eq(destination.columns), self.o_settings.eq(destination.settings),
+            *(area[f].eq(order[f]) for f in ("rows", "columns", "row_move", "emit")),
+            area.column.eq(begin_column), areas.w_data.eq(area),
+            self.o_record.eq(destination.record), self.o_recorded.eq(destination.recorded),
+            self.o_active.eq(~self.i_empty | self.writing),
+        ]
+        # Once due, always due: while this order waits for room the counts may go round.
+        was_due, due = Signal(), Signal()
+        m.d.comb += due.eq(was_due | ~(runs_ahead[7] | loads_ahead[7]))
+        m.d.sync += was_due.eq(self.i.valid & due & ~self.i.ready)
+        with m.If(self.i_row):
+            m.d.sync += index_after.eq(index_after + destination.columns)
+        with m.FSM(name="product"):
+            with m.State("TAKE"):
+                with m.If(self.i.valid & order.first & ~self.o_holding):
+                    # A new product: its settings come into force when nothing is left of the old.
+                    with m.If(self.i_destination.valid & idle & self.i_ready):
+                        m.d.comb += [self.i_destination.ready.eq(1), self.o_clear.eq(1)]
+                        m.d.sync += [destination.eq(self.i_destination.payload), self.o_holding.eq(1)]
+                with m.Elif(self.i.valid & order.empty):
+                    m.d.comb += self.i.ready.eq(1)
+                    m.next = "FINISH"
+                with m.Elif(self.i.valid & due & self.i_ready & areas.w_rdy):
+                    m.d.comb += [self.i.ready.eq(1), self.o_start_valid.eq(1), areas.w_en.eq(1)]
+                    m.d.sync += [index_here.eq(begin_index), index_after.eq(begin_index),
+                                 column_here.eq(begin_column),
+                                 column_after.eq(begin_column + order.columns)]
+                    with m.If(order.last):
+                        m.next = "FINISH"
+            with m.State("FINISH"):
+                with m.If(self.i_ready & idle & ~self.o_error):
+                    with m.If(destination.recorded):
+                        m.next = "RECORD"
+                    with m.Else():
+                        m.d.comb += self.o_completed.eq(1)
+                        m.d.sync += self.o_holding.eq(0)
+                        m.next = "TAKE"
+            with m.State("RECORD"):
+                m.d.comb += self.record_burst.eq(1)
+                with m.If(self.splitter.i.ready):
+                    m.next = "RESULT"
+            with m.State("RESULT"):
+                m.d.comb += [self.record_word.eq(1),
+                             self.o_word.payload.bytes.eq(Cat(Const(1, 32), self.i_max_abs))]
+                with m.If(self.o_word.ready):
+                    m.next = "TIMES"
+            with m.State("TIMES"):
+                m.d.comb += [self.record_word.eq(1),
+                             self.o_word.payload.bytes.eq(Cat(destination.begun, self.i_cycles))]
+                with m.If(self.o_word.ready):
+                    m.next = "ACKNOWLEDGE"
+            with m.State("ACKNOWLEDGE"):
+                with m.If(~self.writing & ~self.o_error):
+                    m.d.comb += self.o_completed.eq(1)
+                    m.d.sync += self.o_holding.eq(0)
+                    m.next = "TAKE"
+
+        self.elaborate_addresses(m)
+        self.elaborate_words(m)
+        return m
+
+    def elaborate_addresses(self, m):
+        """The rows of area after area, and the sums as one more row."""
+        destination, areas, segment = self.destination, self.areas, self.splitter.i
+        area = data.View(_AREA, areas.r_data)
+        row_here, row_after, row, rows_left = Signal(32), Signal(32), Signal(32), Signal(16)
+        begin_row, offset, sums = Signal(32), Signal(32), Signal(32)
+        shift = Mux(destination.requantise, 0, 2)
+        self.walking = Signal()
+        m.d.comb += begin_row.eq(_pick(area.row_move, destination.c, row_here, row_after))
+        with m.FSM(name="rows"):
+            with m.State("TAKE"):
+                with m.If(areas.r_rdy):
+                    m.d.sync += [
+                        row.eq(begin_row), row_here.eq(begin_row), rows_left.eq(area.rows),
+                        offset.eq(area.column << shift), sums.eq(destination.sums + (area.column << 2)),
+                    ]
+                    m.next = "ROWS"
+                with m.Else():
+                    m.d.comb += [segment.valid.eq(self.record_burst),
+                                 segment.payload.address.eq(destination.record),
+                                 segment.payload.bytes.eq(2 * WORD)]
+            with m.State("ROWS"):
+                m.d.comb += [
+                    self.walking.eq(1), segment.valid.eq(1),
+                    segment.payload.address.eq(row + offset),
+                    segment.payload.bytes.eq(area.columns << shift),
+                ]
+                with m.If(segment.ready):
+                    m.d.sync += [row.eq(row + destination.pitch), rows_left.eq(rows_left - 1)]
+                    with m.If(rows_left == 1):
+                        m.d.sync += row_after.eq(row + destination.pitch)
+                        m.d.comb += areas.r_en.eq(~area.emit)
+                        with m.If(area.emit):
+                            m.next = "SUMS"
+                        with m.Else():
+                            m.next = "TAKE"
+            with m.State("SUMS"):
+                m.d.comb += [
+                    self.walking.eq(1), segment.valid.eq(1), segment.payload.address.eq(sums),
+                    segment.payload.bytes.eq(area.columns << 2),
+                ]
+                with m.If(segment.ready):
+                    m.d.comb += areas.r_en.eq(1)
+                    m.next = "TAKE"
+
+    def elaborate_words(self, m):
+        """Beats to the port, and what has become of the bursts."""
+        splitter, word = self.splitter, self.o_word
+        m.submodules.beats = beats = SyncFIFOBuffered(width=8 * WORD + 4, depth=_ROOM)
+        m.submodules.addresses = addresses = SyncFIFO(width=32, depth=WRITES)
+        count = Signal(range(WORD + 1))
+        m.d.comb += [
+            beats.w_data.eq(Cat(self.i_beat.payload.bytes, self.i_beat.payload.count)),
+            beats.w_en.eq(self.i_beat.valid), self.i_beat.ready.eq(beats.w_rdy),
+            count.eq(beats.r_data[8 * WORD:]),
+            word.valid.eq(beats.r_rdy | self.record_word),
+            beats.r_en.eq(word.ready & ~self.record_word),
+            self.o_waiting.eq(word.valid & ~word.ready),
+        ]
+        with m.If(self.record_word):
+            m.d.comb += word.payload.strobe.eq((1 << WORD) - 1)
+        with m.Else():
+            m.d.comb += [word.payload.bytes.eq(beats.r_data[:8 * WORD]),
+                         *(word.payload.strobe[n].eq(count > n) for n in range(WORD))]
+
+        m.d.comb += [
+            self.o_burst.payload.eq(splitter.o_burst.payload),
+            self.o_burst.valid.eq(splitter.o_burst.valid & addresses.w_rdy),
+            splitter.o_burst.ready.eq(self.o_burst.ready & addresses.w_rdy),
+            splitter.o_info.ready.eq(1),
+            addresses.w_data.eq(splitter.o_burst.payload.address),
+            addresses.w_en.eq(self.o_burst.valid & self.o_burst.ready),
+            addresses.r_en.eq(self.i_written.valid),
+            self.writing.eq(self.areas.r_rdy | self.walking | ~splitter.i.ready | addresses.r_rdy
+                            | beats.r_rdy),
+        ]
+        with m.If(self.i_written.valid & self.i_written.error & ~self.o_error):
+            m.d.sync += [self.o_error.eq(1), self.o_error_address.eq(addresses.r_data)]

@@ -1,0 +1,301 @@
+"""What an accelerator can be asked for: checked, and made legal for the array."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from backbeat_rtl.epilogue_model import Requantise
+from backbeat_rtl.isa import MAX_DIMENSION, MAX_K
+
+from .gather import Gather, Pair
+from .memory import padded
+from .program import Job, Result
+
+__all__ = ["OPS", "Conv2d", "Conv2dInputGradient", "Conv2dWeightGradient", "Gemm", "Lowered"]
+
+#: A as stored (M, K) or, "t", (K, M); B as stored (K, N) or, "t", (N, K).
+OPS = ("nn", "nt", "tn", "tt")
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A job for a backend, how its result becomes the product's, and the MACs that were asked for."""
+
+    job: Job
+    finish: Callable[[Result], "np.ndarray | tuple[np.ndarray, np.ndarray]"]
+    macs: int
+
+
+def _operand(name: str, value, dimensions: int) -> np.ndarray:
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} must be a numpy.ndarray, got {type(value).__name__}")
+    if value.dtype != np.int8:
+        raise TypeError(f"{name} must have dtype int8, got {value.dtype}")
+    if value.ndim != dimensions:
+        raise ValueError(f"{name} must have {dimensions} dimensions, got shape {value.shape}")
+    if not value.size:
+        raise ValueError(f"{name} must not be empty, got shape {value.shape}")
+    return value
+
+
+def _matrix(name: str, value) -> np.ndarray:
+    if not _operand(name, value, 2).flags.c_contiguous:
+        raise ValueError(f"{name} must be C-contiguous (row-major), got strides {value.strides}; "
+                         f"use op instead of a transposed view, or numpy.ascontiguousarray")
+    return value
+
+
+def _bias(value, n: int):
+    if not isinstance(value, np.ndarray) or value.dtype != np.int32:
+        raise TypeError("bias must be a numpy.ndarray of dtype int32, got "
+                        f"{getattr(value, 'dtype', type(value).__name__)}")
+    if value.shape != (n,):
+        raise ValueError(f"bias must have shape ({n},), one value per column of C, "
+                         f"got {value.shape}")
+
+
+def _epilogue(bias, requantize, n: int):
+    if requantize is None and bias is not None:
+        raise ValueError("bias needs requantize: an INT32 result is the bare product")
+    if requantize is not None:
+        if not isinstance(requantize, Requantise):
+            raise TypeError(f"requantize must be a Requantise, got {type(requantize).__name__}")
+        requantize.per_column(n)
+        if bias is not None:
+            _bias(bias, n)
+
+
+def _sizes(names: str, m: int, n: int, k: int):
+    if k > MAX_K:
+        raise ValueError(f"{names} must have K of at most {MAX_K} so that INT32 cannot "
+                         f"overflow, got K={k}; split the product and add the parts")
+    if max(m, n) > MAX_DIMENSION:
+        raise ValueError(f"{names} must have M and N of at most {MAX_DIMENSION}, got M={m}, N={n}")
+
+
+def _swapped(op: str) -> str:
+    """The op of the transposed product: ``C.T = op(B).T @ op(A).T``."""
+    return ("n" if op[1] == "t" else "t") + ("t" if op[0] == "n" else "n")
+
+
+def _split(a: np.ndarray, b: np.ndarray, a_axis: int, b_axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same product with no -128 in ``a``, which the packed side of the array does not take.
+
+    ``a`` becomes its clamped part and the -1 that is missing where -128 was: those steps of K (indices
+    along ``a_axis`` and ``b_axis``) are appended once more, so accumulators and epilogue see nothing of
+    it.
+    """
+    low = a == -128
+    if not low.any():
+        return a, b
+    steps = np.flatnonzero(low.any(axis=tuple(i for i in range(a.ndim) if i != a_axis)))
+    rest = -np.take(low, steps, axis=a_axis).astype(np.int8)
+    return (np.concatenate([np.maximum(a, -127), rest], axis=a_axis),
+            np.concatenate([b, np.take(b, steps, axis=b_axis)], axis=b_axis))
+
+
+def _pixels(x: np.ndarray, channels: int, axis: int = -1) -> np.ndarray:
+    """``x`` in row-major order, filled up with zeros to so many channels along ``axis``."""
+    missing = channels - x.shape[axis]
+    if not missing:
+        return np.ascontiguousarray(x)
+    width = [(0, 0)] * x.ndim
+    width[axis] = (0, missing)
+    return np.pad(x, width)
+
+
+def _per_pixel(spec: Requantise, n: int, channels: int, pixel: int) -> Requantise:
+    """The same of ``n`` columns (tap, channel) whose channels have been filled up to ``pixel``."""
+    if pixel == channels:
+        return spec
+    multiplier, shift = (np.pad(v.reshape(-1, channels), ((0, 0), (0, pixel - channels))).reshape(-1)
+                         for v in spec.per_column(n))
+    return replace(spec, multiplier=multiplier, shift=shift)
+
+
+@dataclass(frozen=True, eq=False)
+class Gemm:
+    """``op(a) @ op(b)``; the parameters are those of :meth:`.Accelerator.gemm`."""
+
+    a: np.ndarray
+    b: np.ndarray
+    op: str = "nn"
+    bias: np.ndarray | None = None
+    requantize: Requantise | None = None
+    column_sums: bool = False
+
+    def lower(self, _word: int) -> Lowered:
+        """See :meth:`.Accelerator.gemm` for what it raises."""
+        a, b, op = _matrix("a", self.a), _matrix("b", self.b), self.op
+        if op not in OPS:
+            raise ValueError(f"op must be one of {', '.join(OPS)}, got {op!r}")
+        job = Job(a, b, op, self.bias, self.requantize, bool(self.column_sums))
+        m, n, k = job.shape
+        k_b = b.shape[0 if job.b_across else 1]
+        if k != k_b:
+            raise ValueError(f"a and b must agree in K for op {op!r}: a has shape {a.shape} "
+                             f"(K={k}), b has shape {b.shape} (K={k_b})")
+        _sizes("a and b", m, n, k)
+        _epilogue(self.bias, self.requantize, n)
+        if ((a == -128).any() and job.spec is None and not job.sums and not (b == -128).any()):
+            # Only A has a -128: the operands change sides.
+            return Lowered(Job(b, a, _swapped(op)), lambda r: np.ascontiguousarray(r.c.T), m * n * k)
+        a, b = _split(a, b, 0 if job.a_across else 1, 0 if job.b_across else 1)
+        return Lowered(replace(job, a=a, b=b), lambda r: (r.c, r.sums) if job.sums else r.c,
+                       m * n * k)
+
+
+def _pair(name: str, value, least: int) -> Pair:
+    pair = (value, value) if isinstance(value, int) else value
+    if (not isinstance(pair, tuple | list) or len(pair) != 2
+            or not all(isinstance(v, int | np.integer) and v >= least for v in pair)):
+        raise ValueError(f"{name} must be an int of at least {least} or a pair of them, got {value!r}")
+    return int(pair[0]), int(pair[1])
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    """A convolution's sizes: image, kernel, and how the one moves over the other."""
+
+    size: Pair
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+
+    @classmethod
+    def of(cls, size: Pair, kernel: Pair, stride, padding, dilation) -> "_Geometry":
+        out = cls(size, kernel, _pair("stride", stride, 1), _pair("padding", padding, 0),
+                  _pair("dilation", dilation, 1))
+        if min(out.out) < 1:
+            raise ValueError(f"a kernel of {kernel} with dilation {out.dilation} must fit images of "
+                             f"{size} with padding {out.padding}")
+        return out
+
+    @property
+    def out(self) -> Pair:
+        """P, Q."""
+        return tuple((size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+                     for size, kernel, stride, padding, dilation in zip(
+                         self.size, self.kernel, self.stride, self.padding, self.dilation,
+                         strict=True))
+
+    @property
+    def patches(self) -> Gather:
+        """What each output pixel sees of the images."""
+        return Gather(self.out, self.kernel, self.stride, self.dilation,
+                      tuple(-p for p in self.padding))
+
+    @property
+    def transposed(self) -> Gather:
+        """What each image pixel sees of the output, the last tap first: the stride's gaps are zeros."""
+        origin = tuple(padding - dilation * (kernel - 1) for padding, dilation, kernel in zip(
+            self.padding, self.dilation, self.kernel, strict=True))
+        return Gather(self.size, self.kernel, (1, 1), self.dilation, origin, self.stride)
+
+    def check(self, name: str, value: np.ndarray, images: int):
+        if value.shape[:3] != (images, *self.out):
+            raise ValueError(f"{name} must have shape ({images}, {self.out[0]}, {self.out[1]}, K) for "
+                             f"images of {self.size} and a kernel of {self.kernel}, got {value.shape}")
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d:
+    """A convolution; the parameters are those of :meth:`.Accelerator.conv2d`."""
+
+    x: np.ndarray
+    w: np.ndarray
+    stride: "int | Pair" = 1
+    padding: "int | Pair" = 0
+    dilation: "int | Pair" = 1
+    bias: np.ndarray | None = None
+    requantize: Requantise | None = None
+
+    def lower(self, word: int) -> Lowered:
+        """``word``: channels are filled up to a multiple of it."""
+        x, w = _operand("x", self.x, 4), _operand("w", self.w, 4)
+        if x.shape[3] != w.shape[3]:
+            raise ValueError(f"x and w must agree in C: x has shape {x.shape} (N, H, W, C), w has "
+                             f"shape {w.shape} (K, R, S, C)")
+        filters, *kernel, channels = w.shape
+        geometry = _Geometry.of(x.shape[1:3], tuple(kernel), self.stride, self.padding, self.dilation)
+        p, q = geometry.out
+        m, k = len(x) * p * q, kernel[0] * kernel[1] * channels
+        _sizes("x and w", m, filters, k)
+        _epilogue(self.bias, self.requantize, filters)
+        x, w = _split(x, w, 3, 3)
+        pixel = padded(x.shape[3], word)
+        x, w = _pixels(x, pixel), _pixels(w, pixel).reshape(filters, -1)
+        job = Job(x, w, "nt", self.bias, self.requantize, gather_a=geometry.patches)
+        return Lowered(job, lambda r: r.c.reshape(-1, p, q, filters), m * filters * k)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2dInputGradient:
+    """The gradient of a convolution's input; the parameters are those of
+    :meth:`.Accelerator.conv2d_input_gradient`."""
+
+    dy: np.ndarray
+    w: np.ndarray
+    size: "int | Pair"
+    stride: "int | Pair" = 1
+    padding: "int | Pair" = 0
+    dilation: "int | Pair" = 1
+    bias: np.ndarray | None = None
+    requantize: Requantise | None = None
+
+    def lower(self, word: int) -> Lowered:
+        """``word``: channels are filled up to a multiple of it."""
+        dy, w = _operand("dy", self.dy, 4), _operand("w", self.w, 4)
+        if dy.shape[3] != len(w):
+            raise ValueError(f"dy and w must agree in K: dy has shape {dy.shape} (N, P, Q, K), w has "
+                             f"shape {w.shape} (K, R, S, C)")
+        filters, *kernel, channels = w.shape
+        h, width = size = _pair("size", self.size, 1)
+        geometry = _Geometry.of(size, tuple(kernel), self.stride, self.padding, self.dilation)
+        geometry.check("dy", dy, len(dy))
+        m, k = len(dy) * h * width, kernel[0] * kernel[1] * filters
+        _sizes("dy and w", m, channels, k)
+        _epilogue(self.bias, self.requantize, channels)
+        dy, w = _split(dy, w, 3, 0)
+        pixel = padded(len(w), word)
+        dy = _pixels(dy, pixel)
+        w = _pixels(_pixels(w, pixel, 0), padded(channels, word))
+        job = Job(dy, w, "nn", self.bias, self.requantize, gather_a=geometry.transposed,
+                  filters=channels)
+        return Lowered(job, lambda r: r.c.reshape(-1, h, width, channels), m * channels * k)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2dWeightGradient:
+    """The gradient of a convolution's weight; the parameters are those of
+    :meth:`.Accelerator.conv2d_weight_gradient`."""
+
+    dy: np.ndarray
+    x: np.ndarray
+    kernel: "int | Pair"
+    stride: "int | Pair" = 1
+    padding: "int | Pair" = 0
+    dilation: "int | Pair" = 1
+    requantize: Requantise | None = None
+
+    def lower(self, word: int) -> Lowered:
+        """``word``: channels are filled up to a multiple of it."""
+        dy, x = _operand("dy", self.dy, 4), _operand("x", self.x, 4)
+        kernel = _pair("kernel", self.kernel, 1)
+        geometry = _Geometry.of(x.shape[1:3], kernel, self.stride, self.padding, self.dilation)
+        geometry.check("dy", dy, len(x))
+        filters, channels = dy.shape[3], x.shape[3]
+        m, n, k = filters, kernel[0] * kernel[1] * channels, dy.size // filters
+        _sizes("dy and x", m, n, k)
+        _epilogue(None, self.requantize, n)
+        dy, x = _split(dy, x, 0, 0)
+        pixel = padded(channels, word)
+        x = _pixels(x, pixel)
+        spec = None if self.requantize is None else _per_pixel(self.requantize, n, channels, pixel)
+        job = Job(np.ascontiguousarray(dy).reshape(-1, filters), x, "tn", spec=spec,
+                  gather_b=geometry.patches)
+        return Lowered(
+            job, lambda r: np.ascontiguousarray(r.c.reshape(filters, *kernel, -1)[..., :channels]),
+            m * n * k)

@@ -1,0 +1,231 @@
+"""The core and its memory: chains of whole products, byte for byte, whatever the memory does."""
+
+import time
+
+import cocotb
+import numpy as np
+import pytest
+from cocotb.triggers import ClockCycles
+
+from backbeat.program import collect, compile_job
+from backbeat_rtl.descriptor_model import ChainResult, run_descriptor
+from backbeat_rtl.isa import DESCRIPTOR_WORDS, FETCHED_WORDS, DescriptorOp, Op, Read, Write
+
+from .commands import command, commands_of
+from .descriptors import Arena, Chain, Descriptor, random_chain, words_of
+from .memory_port import BASE, CORES, start
+from .products import oracle, random_job
+
+CONFIGS = list(CORES)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("stall", "count", "largest"), [(0, 60, 100), (0.1, 30, 60), (0.5, 20, 40)])
+def test_chains_match_model(config, stall, count, largest):
+    CORES[config].run(chains_match_model, config=config, stall=stall, count=count, largest=largest)
+
+
+async def chains_match_model(dut, rng, config, stall, count, largest):
+    """All of memory, the records, MAX_ABS, COMPLETED, the counted words and the rules of AXI."""
+    host = start(dut, config, rng, idle=stall / 2, stall=stall)
+    began = time.perf_counter()
+    for number in range(count):
+        if stall:
+            host.ram.stall(float(rng.choice([0, stall, 0.9])))
+        await host.carry_out(random_chain(rng, host.config, largest=largest), f"chain {number}")
+    seconds = time.perf_counter() - began
+    cycles, = await host.get(Read.CYCLES)
+    dut._log.info(f"{count} chains, {host.completed} descriptors, {host.rules.beats}, {cycles} cycles, "
+                  f"{cycles / seconds:.0f} cycles/s")
+
+
+@pytest.mark.parametrize("channel", ["ar", "r", "aw", "w", "b"])
+def test_one_slow_channel_changes_nothing(channel):
+    CORES["4x4"].run(one_slow_channel_changes_nothing, channel=channel)
+
+
+async def one_slow_channel_changes_nothing(dut, rng, channel):
+    """The others at full speed: what waits for the slow one overflows if it can."""
+    host = start(dut, "4x4", rng)
+    slow = host.ram.channels[channel]
+
+    def mostly():
+        while True:
+            yield from [True] * int(rng.integers(1, 80))
+            yield from [False] * int(rng.integers(1, 4))
+
+    slow.set_pause_generator(mostly())
+    for number in range(6):
+        await host.carry_out(random_chain(rng, host.config, largest=30), f"chain {number}")
+
+
+@pytest.mark.parametrize("config", ["4x4", "4x14"])
+def test_pushed_descriptor_matches_model(config):
+    CORES[config].run(pushed_descriptor_matches_model, config=config)
+
+
+async def pushed_descriptor_matches_model(dut, rng, config):
+    """START does what the doorbell does, but leaves no record."""
+    host = start(dut, config, rng, idle=0.1, stall=0.1)
+    for number in range(12):
+        chain = random_chain(rng, host.config, count=1, largest=40)
+        words = words_of(chain.descriptors[0].raw)
+        expected = chain.memory.copy()
+        result = run_descriptor(expected, words[:FETCHED_WORDS], host.config, BASE)
+        assert not result.error
+        host.ram.image = chain.memory
+        await host.tell([command(Op.SET, Write.MAX_ABS)])
+        await host.start(words)
+        what = f"descriptor {number}"
+        await host.expect(result, f"{what}: {chain}")
+        wrong = np.flatnonzero(host.ram.image != expected)
+        assert not wrong.size, f"{what}: {wrong.size} bytes from {wrong[0] + BASE:#x}: {chain}"
+        if number % 3 == 0:     # what was pushed is forgotten, and chains go on
+            await host.carry_out(random_chain(rng, host.config, largest=30), f"after {what}")
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_door_and_descriptors_take_turns(config):
+    CORES[config].run(door_and_descriptors_take_turns, config=config)
+
+
+async def door_and_descriptors_take_turns(dut, rng, config):
+    """Products over the CFU door before and after chains; neither leaves anything in the other's way."""
+    host = start(dut, config, rng, idle=0.1, stall=0.1)
+    for number in range(8):
+        for _ in range(int(rng.integers(1, 3))):
+            job = random_job(rng, host.config.rows, host.config.columns, 30)
+            program = compile_job(job, host.config)
+            responses = await host.ask(commands_of(program))
+            position = 0
+            for batch in program.batches:
+                if batch.outputs is not None:
+                    batch.outputs[:] = responses[position:position + batch.count]
+                position += batch.count
+            np.testing.assert_array_equal(collect(program, job), oracle(job), f"door product {number}")
+        await host.carry_out(random_chain(rng, host.config, largest=30), f"chain {number}")
+
+
+@pytest.mark.parametrize(("config", "stall"), [("4x4", 0), ("6x5", 0.3), ("8x8", 0), ("4x14", 0.3)])
+def test_chain_after_reset_is_exact(config, stall):
+    CORES[config].run(chain_after_reset_is_exact, config=config, stall=stall)
+
+
+async def chain_after_reset_is_exact(dut, rng, config, stall):
+    """RESET at any moment: the memory gets what it was promised, nothing beside the results of the
+    chain that was given up changes, and the next one, begun at once or later, does not notice."""
+    host = start(dut, config, rng, stall=stall)
+    for number in range(25):
+        arena = Arena(rng)
+        first, second = (random_chain(rng, host.config, largest=size, arena=arena) for size in (60, 24))
+        host.ram.image = arena.memory
+        await host.ring(first.address)
+        await ClockCycles(dut.clk, int(rng.choice([rng.integers(1, 60), rng.integers(60, 2000)])))
+        await host.reset()
+        if rng.random() < 0.5:
+            await ClockCycles(dut.clk, int(rng.integers(1, 500)))
+        await host.ring(second.address)
+        # What the first chain had stored by then is what the memory has in its places.
+        await finished(host, first, second, f"reset {number}")
+
+
+async def finished(host, first, second, what):
+    await host.fence()
+    await host.quiet()
+    memory = host.ram.image
+    for descriptor in first.descriptors:
+        mine = descriptor.written(memory, BASE)
+        second.memory[mine] = memory[mine]
+    result, expected = second.run()
+    await host.expect(result, f"{what}: {second}")
+    for descriptor in second.descriptors:
+        place = descriptor.address - BASE + 4 * 46
+        expected[place:place + 8] = memory[place:place + 8]
+    wrong = np.flatnonzero(memory != expected)
+    assert not wrong.size, f"{what}: {wrong.size} bytes from {wrong[0] + BASE:#x}: {first} / {second}"
+
+
+@pytest.mark.parametrize("config", ["4x4", "4x14"])
+def test_chain_after_reset_pin_is_exact(config):
+    CORES[config].run(chain_after_reset_pin_is_exact, config=config)
+
+
+async def chain_after_reset_pin_is_exact(dut, rng, config):
+    """The pin resets the memory's side as well, so whatever is under way may be dropped."""
+    host = start(dut, config, rng, stall=0.1)
+    for number in range(15):
+        first = random_chain(rng, host.config, largest=60)
+        host.ram.image = first.memory
+        ringing = cocotb.start_soon(host.ring(first.address))
+        await ClockCycles(dut.clk, int(rng.integers(1, 1500)))
+        ringing.cancel()
+        dut.cmd_valid.value = 0
+        dut.reset.value = 1
+        await ClockCycles(dut.clk, int(rng.integers(2, 5)))
+        dut.reset.value = 0
+        host.responses.clear()
+        host.completed = 0
+        await ClockCycles(dut.clk, 1)
+        await host.carry_out(random_chain(rng, host.config, largest=24), f"after reset pin {number}")
+
+
+def test_fence_answers_0_while_a_chain_is_in_progress():
+    CORES["4x4"].run(fence_answers_0_while_a_chain_is_in_progress)
+
+
+async def fence_answers_0_while_a_chain_is_in_progress(dut, rng):
+    """After 65,536 cycles of waiting: the memory stands still, but comes back before it counts as
+    dead."""
+    host = start(dut, "4x4", rng)
+    chain = random_chain(rng, host.config, count=3, largest=60)
+    while sum(d.fields["op"] == DescriptorOp.GEMM for d in chain.descriptors) < 3:
+        chain = random_chain(rng, host.config, count=3, largest=60)
+    host.ram.image = chain.memory
+    assert await host.get(Read.FENCE) == [1]
+    result, expected = chain.run()
+    await host.ring(chain.address)
+
+    async def trickle():
+        for _ in range(12):     # moves for a moment, time and again
+            host.ram.freeze()
+            await ClockCycles(dut.clk, 10_000)
+            host.ram.stall(0)
+            await ClockCycles(dut.clk, 5)
+        host.ram.stall(0)
+
+    trickling = cocotb.start_soon(trickle())
+    before, = await host.get(Read.CYCLES)
+    answer, after = await host.get(Read.FENCE, Read.CYCLES)
+    assert answer == 0, "FENCE is 1 while a chain is in progress"
+    assert 65_536 <= after - before <= 65_600, f"FENCE took {after - before} cycles"
+    await trickling
+    await host.expect(ChainResult(result.completed, max_abs=result.max_abs), str(chain))
+
+
+def test_stores_wait_while_hundreds_of_runs_go_on():
+    CORES["4x4"].run(stores_wait_while_hundreds_of_runs_go_on)
+
+
+async def stores_wait_while_hundreds_of_runs_go_on(dut, rng):
+    """What waits for a number of runs still knows it when far more of them have ended since."""
+    m, n, k, chunk = 80, 8, 1720, 8
+    host, arena = start(dut, "4x4", rng), Arena(rng)
+    (a, a_pitch), (b, b_pitch) = (
+        arena.place(rng.integers(-127, 128, (rows, k), dtype=np.int8)) for rows in (m, n))
+    descriptor = Descriptor("long", {
+        "op": DescriptorOp.GEMM, "last": 1, "a": a, "b": b, "a_pitch": a_pitch, "b_pitch": b_pitch,
+        "c": arena.take(m * 4 * n), "c_pitch": 4 * n, "m": m, "n": n, "k": k, "a_panel": 4, "b_panel": n,
+        "chunk": chunk}, arena.take(4 * DESCRIPTOR_WORDS))
+    arena.put([descriptor.address], np.frombuffer(descriptor.raw, np.uint8)[None])
+    chain = Chain(host.config, [descriptor], arena.memory, BASE)
+    writing = host.ram.channels["w"]
+
+    async def hold_back():
+        """Until the macro-tile that the stores have got stuck at lies more than 128 runs back."""
+        writing.pause = True
+        await ClockCycles(dut.clk, 45_000)
+        writing.pause = False
+
+    holding = cocotb.start_soon(hold_back())
+    await host.carry_out(chain, "long")
+    assert holding.done(), "the product was complete before writes went on"
