@@ -8,13 +8,14 @@ STAMP  := .venv/.installed
 
 export BACKBEAT_CACHE ?= $(CURDIR)/$(BUILD)/cache
 
-.PHONY: help setup train test sim soak rtl isa waves bench synth lint doctor clean
+.PHONY: help setup train test sim soak rtl isa waves bench bench-scalesim synth lint doctor clean
 
 help:
 	@echo "make train           train digits-mlp, every matrix product on the simulated RTL"
 	@echo "make test            all tests          make sim T=name [WAVES=1]   one test bench"
 	@echo "make rtl CONFIG=8x8  build/rtl/8x8/cfu.v  make synth   resource table (xc7)"
 	@echo "make bench           figures: build/bench.json and a table"
+	@echo "make bench-scalesim  our cycles beside SCALE-Sim's (TOPOLOGY=file.csv)"
 	@echo "make soak            thousands more random products (SEED=..., PRODUCTS=...)"
 	@echo "make isa             regenerate docs/isa.md and the C header"
 	@echo "make lint | doctor | clean"
@@ -41,13 +42,25 @@ soak: setup
 	$(BIN)/python -m tb.soak --config $(CONFIG) $(if $(SEED),--seed $(SEED)) $(if $(PRODUCTS),--products $(PRODUCTS))
 
 rtl: setup
-	$(BIN)/backbeat verilog --config $(CONFIG) --out $(BUILD)/rtl/$(CONFIG)/cfu.v
+	$(BIN)/backbeat verilog --config $(CONFIG) --out $(BUILD)/rtl/$(CONFIG)/cfu.v $(ARGS)
 
 isa: setup
 	$(BIN)/python -m backbeat_rtl.isa_export
 
 bench: setup
 	$(BIN)/backbeat bench --json $(BUILD)/bench.json $(ARGS)
+
+# SCALE-Sim wants an older NumPy than ours, whose wheels are for Python 3.11 and 3.12.
+SCALESIM := $(BUILD)/scalesim-venv
+
+$(SCALESIM)/.installed: constraints-scalesim.txt
+	$(PYTHON) -m venv $(SCALESIM)
+	$(SCALESIM)/bin/pip install --quiet --disable-pip-version-check -c constraints-scalesim.txt scalesim numpy
+	@touch $@
+
+bench-scalesim: setup $(SCALESIM)/.installed
+	$(BIN)/backbeat bench-scalesim --python $(SCALESIM)/bin/python --folder $(BUILD)/scalesim --config $(CONFIG) \
+		--json $(BUILD)/bench-scalesim.json $(if $(TOPOLOGY),--topology $(TOPOLOGY)) $(ARGS)
 
 synth: setup
 	$(BIN)/python -m fpga.synth --json $(BUILD)/synth.json $(ARGS)
