@@ -1,6 +1,6 @@
 """Everything between operand words and sums: loaders, scratchpads, sequencer, array, accumulators."""
 
-from amaranth.hdl import Cat, EnableInserter, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,11 +14,6 @@ from .scratchpad import Scratchpad, Transposer
 from .sequencer import Sequencer
 
 __all__ = ["Datapath"]
-
-
-def _through(c: Config) -> int:
-    """Cycles, at most, from the sequencer's last step to the last sum out of the array."""
-    return 2 + scratchpad.READ_LATENCY + 2 * c.row_pairs + c.columns + array.LATENCY + 2
 
 
 class Datapath(wiring.Component):
@@ -87,7 +82,7 @@ class Datapath(wiring.Component):
         c = self.config
         m.submodules.load_a, m.submodules.load_b = self.load_a, self.load_b
         m.submodules.sequencer = sequencer = self.sequencer
-        mac_array = self.array
+        m.submodules.array = mac_array = self.array
         m.submodules.accumulators = sums = self.accumulators
         m.submodules.transposer = transposer = Transposer()
         m.submodules.pad_a = pad_a = Scratchpad(lanes=c.rows, group=2, depth=c.depth)
@@ -110,15 +105,7 @@ class Datapath(wiring.Component):
                 pad.i_data.eq(transposer.o_data),
             ]
 
-        # Array. With nothing under way in it nothing changes: less power, and less to simulate.
-        awake, rest = Signal(), Signal(range(_through(c) + 1))
-        m.submodules.array = EnableInserter(awake)(mac_array)
-        m.d.comb += awake.eq(sequencer.o_busy | (rest != 0))
-        with m.If(sequencer.o_busy):
-            m.d.sync += rest.eq(_through(c))
-        with m.Elif(rest != 0):
-            m.d.sync += rest.eq(rest - 1)
-
+        # Array.
         wiring.connect(m, wiring.flipped(self.i_run), sequencer.i_run)
         last = Signal.like(sequencer.o_last)
         m.d.comb += [

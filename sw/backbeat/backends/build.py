@@ -160,7 +160,7 @@ def simulator_library(config: Config) -> Path:
     with _locked(cache / f"{name}-{key}.lock"):
         if not target.exists():
             console = Console(stderr=True)
-            with (console.status(f"Compiling the {name} array for simulation (once, about 20 s)"),
+            with (console.status(f"Compiling the {name} array for simulation (once, about a minute)"),
                   tempfile.TemporaryDirectory(dir=cache, prefix="build-") as work):
                 _build(cfu_verilog(config), target, Path(work), config.memory)
     return target
