@@ -1,207 +1,33 @@
-"""Random chains of descriptors in a memory of random bytes, and what that memory holds afterwards.
+"""Random chains of descriptors.
 
-Everything a descriptor names lies somewhere among random bytes, so that whatever is written beside
-it, or read from beside it, shows. Fields that a descriptor does not use are random as well.
+Fields that a descriptor does not use are random as well.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from backbeat_rtl.config import WORD, Config
-from backbeat_rtl.descriptor_model import ChainResult, check, run_chain, run_descriptor
+from backbeat_rtl.descriptor_model import check, run_descriptor
 from backbeat_rtl.isa import (
     DESCRIPTOR,
     DESCRIPTOR_WORDS,
     FETCHED_WORDS,
-    RECORD_WORD,
     DescriptorOp,
     Error,
     encode_descriptor,
 )
 
+from .memory_image import Arena, Chain, Descriptor, padding, up, words_of
 from .products import RESULTS, random_operand, random_requantise, random_size
 
-__all__ = ["BASE", "SIZE", "Arena", "Chain", "Descriptor", "broken_rules", "differences", "random_chain",
-           "random_descriptor", "random_plan", "words_of"]
-
-#: Where the memory begins, and its bytes.
-BASE, SIZE = 0x4000_0000, 1 << 19
+__all__ = ["random_chain", "random_descriptor", "random_plan"]
 
 #: Kinds of products, and how often.
 KINDS = {"plain": 0.55, "forward": 0.11, "input gradient": 0.12, "weight gradient": 0.11, "gather": 0.11}
 
-#: Errors that a product may meet when a part of it is stored.
-HALFWAY = (Error.OPERAND, Error.BUS_READ, Error.BUS_WRITE, Error.TIMEOUT)
-
 #: Fields that only gathered operands have.
 GATHER = [f.name for word in range(20, 33) for f in DESCRIPTOR[word]]
-
-
-def words_of(raw: bytes) -> list[int]:
-    """The 32-bit words of a descriptor."""
-    return np.frombuffer(raw, "<u4").tolist()
-
-
-def up(size: int, unit: int = WORD) -> int:
-    return -(-size // unit) * unit
-
-
-def _pad(rng) -> int:
-    """Bytes between rows: mostly none."""
-    return WORD * int(rng.choice([0, 0, 0, 1, 2, rng.integers(3, 40)]))
-
-
-class Arena:
-    """An image of memory, and what the descriptors so far make of it.
-
-    Attributes
-    ----------
-    memory : uint8 array
-        Before the first descriptor.
-    state : uint8 array
-        After the last.
-    """
-
-    def __init__(self, rng, base: int = BASE, size: int = SIZE):
-        self.rng, self.base = rng, base
-        self.memory = rng.integers(0, 256, size, dtype=np.uint8)
-        self.state = self.memory.copy()
-        self.taken = []         # (first byte, end)
-
-    def take(self, size: int) -> int:
-        """Address of that many free bytes, the last eight rounded up, anywhere or behind others."""
-        size, limit = up(size), self.memory.size
-        for _ in range(1000):
-            first = int(self.rng.integers(0, (limit - size) // WORD)) * WORD
-            if self.taken and self.rng.random() < 0.3:
-                first = self.taken[self.rng.integers(len(self.taken))][1]
-            if first + size <= limit and all(first >= end or first + size <= start
-                                             for start, end in self.taken):
-                self.taken.append((first, first + size))
-                return self.base + first
-        raise ValueError(f"no room for {size} bytes among {len(self.taken)} in {limit} bytes")
-
-    def put(self, addresses, rows: np.ndarray):
-        """Writes row i to address i."""
-        rows = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
-        index = np.asarray(addresses)[:, None] - self.base + np.arange(rows.shape[1])
-        self.memory[index] = self.state[index] = rows
-
-    def place(self, rows: np.ndarray) -> tuple[int, int]:
-        """Writes a matrix to a free place; its address and pitch."""
-        rows = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
-        pitch = up(rows.shape[1]) + _pad(self.rng)
-        address = self.take(pitch * (len(rows) - 1) + rows.shape[1])
-        self.put(address + pitch * np.arange(len(rows)), rows)
-        return address, pitch
-
-
-@dataclass
-class Descriptor:
-    """One of a chain, and what it touches.
-
-    Attributes
-    ----------
-    reads, writes : list of (int, int)
-        Ranges of addresses, with their gaps; the first is that of A (of C).
-    convolution : tuple or None
-        (geometry, tensor [N, H, W, C] that is gathered, other operand) if it is one.
-    """
-
-    kind: str
-    fields: dict
-    address: int = 0
-    reads: list = field(default_factory=list)
-    writes: list = field(default_factory=list)
-    convolution: "tuple | None" = None
-
-    @property
-    def raw(self) -> bytes:
-        return encode_descriptor(**self.fields)
-
-    def written(self, image: np.ndarray, base: int, record: bool = True) -> np.ndarray:
-        """Mask of the bytes of the image that it writes; one that is pushed has no record."""
-        mask, f = np.zeros(image.size, bool), self.fields
-        if record:
-            mask[self.address - base:][4 * RECORD_WORD:4 * DESCRIPTOR_WORDS] = True
-        if f["op"] == DescriptorOp.GEMM:
-            rows = f["c"] - base + f["c_pitch"] * np.arange(f["m"])[:, None]
-            places = [rows + np.arange(f["n"] * (1 if f["requantise"] else 4))]
-            if f["sums"]:
-                places.append(f["sums_address"] - base + np.arange(4 * f["n"]))
-            for place in places:
-                mask[place[(place >= 0) & (place < mask.size)]] = True
-        return mask
-
-    def __str__(self):
-        f = self.fields
-        if f["op"] != DescriptorOp.GEMM:
-            return f"{self.kind} at {self.address:#x}"
-        flags = " ".join(name.name for name in DESCRIPTOR[0][1:] if f.get(name.name))
-        return (f"{self.kind} at {self.address:#x}: M, N, K = {f['m']}, {f['n']}, {f['k']}, panels "
-                f"{f['a_panel']}, {f['b_panel']}, chunk {f['chunk']}, {flags}")
-
-
-@dataclass
-class Chain:
-    """Descriptors in memory.
-
-    Attributes
-    ----------
-    memory : uint8 array
-        The image that the chain begins with.
-    """
-
-    config: Config
-    descriptors: list
-    memory: np.ndarray
-    base: int
-
-    @property
-    def address(self) -> int:
-        return self.descriptors[0].address
-
-    def run(self) -> tuple[ChainResult, np.ndarray]:
-        """The model's answer, and its image afterwards."""
-        memory = self.memory.copy()
-        return run_chain(memory, self.address, self.config, self.base), memory
-
-    def rewrite(self, number: int, **changes):
-        """Changes fields of a descriptor, in memory too."""
-        descriptor = self.descriptors[number]
-        descriptor.fields |= changes
-        first = descriptor.address - self.base
-        self.memory[first:first + 4 * DESCRIPTOR_WORDS] = np.frombuffer(descriptor.raw, np.uint8)
-
-    def __str__(self):
-        return "; ".join(map(str, self.descriptors))
-
-
-def differences(chain: Chain, result: ChainResult, expected: np.ndarray, memory: np.ndarray) -> str:
-    """Where ``memory`` is not what the model left: empty if nowhere.
-
-    Free are when a descriptor began and ended, and the result of one that broke off halfway.
-    """
-    wrong = memory != expected
-    for descriptor in chain.descriptors[:result.completed]:
-        times = descriptor.address - chain.base + 4 * (RECORD_WORD + 2)
-        wrong[times:times + 8] = False
-    for descriptor in chain.descriptors:
-        if result.error in HALFWAY and descriptor.address == result.failed:
-            wrong &= ~descriptor.written(memory, chain.base, record=result.error == Error.BUS_WRITE)
-    if not wrong.any():
-        return ""
-    first = int(np.flatnonzero(wrong)[0])
-    owner = [f"{what} of descriptor {n}" for n, descriptor in enumerate(chain.descriptors)
-             for what in ("reads", "writes") for start, end in getattr(descriptor, what)
-             if start <= first + chain.base < end]
-    owner += [f"word {(first + chain.base - descriptor.address) // 4} of descriptor {n}"
-              for n, descriptor in enumerate(chain.descriptors)
-              if 0 <= first + chain.base - descriptor.address < 4 * DESCRIPTOR_WORDS]
-    return (f"{wrong.sum()} bytes differ, the first at {first + chain.base:#x} "
-            f"({' and '.join(owner) or 'in none of its places'}): got {memory[first]:#x}, "
-            f"expected {expected[first]:#x}")
 
 
 def random_plan(rng, m: int, n: int, k: int, a_across: bool, config: Config) -> "dict | None":
@@ -211,9 +37,14 @@ def random_plan(rng, m: int, n: int, k: int, a_across: bool, config: Config) -> 
 
     for _ in range(100):
         depth = WORD * log(config.bank // WORD)
-        chunk = depth
+        chunk, last_chunk = depth, int(rng.choice([0, rng.integers(depth + 1)]))
         if depth >= k:
-            chunk, depth = int(rng.choice([k, depth, 65535, rng.integers(k, 65536)])), up(k)
+            longest, depth = int(rng.choice([k, depth, 65535, rng.integers(k, 65536)])), up(k)
+            chunk, last_chunk = longest, int(rng.choice([0, rng.integers(65536)]))
+            if rng.random() < 0.3:
+                chunk, last_chunk = WORD * log(depth // WORD), longest
+        elif last_chunk and rng.random() < 0.7:
+            chunk, last_chunk = WORD * log(depth // WORD), depth
         tiles = min(config.bank // depth, config.tiles)
         a_tiles = log(tiles)
         b_tiles = log(min(tiles, config.tiles // a_tiles))
@@ -226,77 +57,9 @@ def random_plan(rng, m: int, n: int, k: int, a_across: bool, config: Config) -> 
             else:
                 panels.append(panel // WORD * WORD if words else panel)
         if all(panels):
-            return {"a_panel": panels[0], "b_panel": panels[1], "chunk": chunk}
+            return {"a_panel": panels[0], "b_panel": panels[1], "chunk": chunk,
+                    "last_chunk": last_chunk}
     return None
-
-
-def broken_rules(rng, config: Config) -> list[tuple[str, dict, Error, "str | int"]]:
-    """Name, changes of fields, error, and what is the value: a field, or a word by its number.
-
-    The changes make a descriptor of any product one whose first broken rule is that, in the order in
-    which the core looks. What comes after in that order is broken as well at times.
-    """
-    odd = WORD * int(rng.integers(1 << 20)) + int(rng.choice([1, 2, 4, 7]))
-    big = 1 << 20
-    # A product that breaks none: stored operands, room for any row, a plan for any array.
-    good = {"a": BASE, "b": BASE, "c": BASE, "table": BASE, "sums_address": BASE, "a_pitch": big,
-            "b_pitch": big, "c_pitch": big, "gather_a": 0, "gather_b": 0, "sums": 0, "a_panel": 1,
-            "b_panel": 1, "m": 100, "n": 1, "k": 100, "chunk": 8, "a_across": 0, "b_across": 0,
-            "requantise": 0}
-    tensor = {"gather_a": 1, "pixel": 8, "taps_x": 1, "grid_y": 1, "grid_x": 1}
-    other = {"gather_b": 1} | {k: v for k, v in tensor.items() if k != "gather_a"}
-    deep = config.bank // WORD      # tiles of 8 steps in a bank
-    rules = [
-        ("op 2", {"op": 2}, Error.UNKNOWN, 0),
-        ("op 255", {"op": 255, "a": odd}, Error.UNKNOWN, 0),
-        ("sums with rows outside", {"sums": 1, "columns_outer": 0}, Error.UNKNOWN, 0),
-        ("both gathered", {"gather_a": 1, "gather_b": 1, "b": odd}, Error.UNKNOWN, 0),
-        *((f"{name} unaligned", {name: odd, "m": 0} | needs, Error.ALIGNMENT, name) for name, needs in (
-            ("a", {"b": odd + 1}), ("b", {"c": odd + 1}), ("c", {}), ("table", {"requantise": 1}),
-            ("sums_address", {"sums": 1, "columns_outer": 1}), ("a_pitch", {"b_pitch": odd + 1}),
-            ("b_pitch", {"c_pitch": odd + 1}), ("c_pitch", {}))),
-        ("gathered a unaligned", tensor | {"a": odd}, Error.ALIGNMENT, "a"),
-        ("gathered b unaligned", other | {"b": odd}, Error.ALIGNMENT, "b"),
-        *((f"{name} of {value:,}", {name: value} | needs, Error.DIMENSION, name)
-          for name, least, needs in (("m", 1 << 24, {"n": 0}), ("n", 1 << 24, {"k": 0}),
-                                     ("k", 1 << 17, {"chunk": 0}))
-          for value in (0, least, 2**32 - 1)),
-        *((f"{name} of {value} in {'ab'['gather_b' in gathered]}",
-           gathered | {name: value, "c_pitch": 0} | needs, Error.DIMENSION, name)
-          for gathered in (tensor, other)
-          for name, value, needs in (("pixel", 0, {"taps_x": 0}), ("pixel", 12, {}),
-                                     ("pixel", 65535, {}), ("taps_x", 0, {"grid_y": 0}),
-                                     ("grid_y", 0, {"grid_x": 0}), ("grid_x", 0, {}))),
-        ("row of A beyond its pitch", {"a_pitch": 96, "b_pitch": 88}, Error.PITCH, "a_pitch"),
-        ("column of A beyond its pitch", {"a_across": 1, "m": 9, "k": 1, "a_pitch": 8}, Error.PITCH,
-         "a_pitch"),
-        ("no pitch of A", {"a_pitch": 0, "c_pitch": 0}, Error.PITCH, "a_pitch"),
-        ("row of B beyond its pitch", {"b_pitch": 96, "c_pitch": 0}, Error.PITCH, "b_pitch"),
-        ("column of B beyond its pitch", {"b_across": 1, "n": 105, "b_pitch": 104, "k": 1}, Error.PITCH,
-         "b_pitch"),
-        ("INT8 row of C beyond its pitch", {"requantise": 1, "n": 105, "c_pitch": 104, "chunk": 0},
-         Error.PITCH, "c_pitch"),
-        ("INT32 row of C beyond its pitch", {"n": 105, "c_pitch": 416, "chunk": 0}, Error.PITCH,
-         "c_pitch"),
-        ("no pitch of C", tensor | {"c_pitch": 0}, Error.PITCH, "c_pitch"),
-        ("no chunk", {"chunk": 0, "a_panel": 0}, Error.PLAN, 14),
-        ("chunk of 12", {"chunk": 12, "b_panel": 0}, Error.PLAN, 14),
-        ("chunk of 99 of 100", {"chunk": 99}, Error.PLAN, 14),
-        ("no rows", {"a_panel": 0}, Error.PLAN, 13),
-        ("no columns", {"b_panel": 0}, Error.PLAN, 13),
-        ("12 of 100 rows across", {"a_across": 1, "a_panel": 12}, Error.PLAN, 13),
-        ("12 of 100 columns", {"n": 100, "b_panel": 12}, Error.PLAN, 13),
-        ("1 of 2 columns", {"n": 2}, Error.PLAN, 13),
-        ("rows beyond a bank", {"m": big, "a_panel": config.rows * deep + 1}, Error.PLAN, 13),
-        ("columns beyond a bank", {"n": config.columns * deep + 1, "b_panel": 65535}, Error.PLAN, 13),
-        ("chunk beyond a bank", {"chunk": 65528, "k": 65536}, Error.PLAN, 13),
-        ("K beyond a bank", {"chunk": 65535, "k": config.bank + 1}, Error.PLAN, 13),
-    ]
-    if deep * deep > config.tiles:
-        rules.append(("more tiles than accumulators",
-                      {"m": config.rows * deep, "a_panel": 65535, "n": config.columns * deep,
-                       "b_panel": 65535}, Error.PLAN, 13))
-    return [(name, good | changes, error, value) for name, changes, error, value in rules]
 
 
 def random_chain(rng, config: Config, count: "int | None" = None, largest: int = 80,
@@ -399,7 +162,7 @@ def _results(rng, arena, config, descriptor, result, earlier):
         f |= {"zero_point": spec.zero_point, "low": spec.low, "high": spec.high,
               "seed": spec.seed, "stochastic": int(spec.rounding == "stochastic")}
     row = n * (1 if f["requantise"] else 4)
-    f["c_pitch"] = up(row) + _pad(rng)
+    f["c_pitch"] = up(row) + padding(rng)
     size = f["c_pitch"] * (m - 1) + row
     own = descriptor.reads
     places = [start for d in earlier for start, end in d.reads + d.writes
@@ -423,10 +186,10 @@ def _stored(rng, arena, name: str, matrix: np.ndarray) -> tuple[dict, tuple[int,
                 (address, address + pitch * (rows - 1) + columns))
     group = int(rng.integers(1, rows + 1))
     if rng.random() < 0.5:      # groups one behind the other
-        pitch = up(columns) + _pad(rng)
-        wrap = pitch + _pad(rng)
+        pitch = up(columns) + padding(rng)
+        wrap = pitch + padding(rng)
     else:                       # rows of the groups between each other, upwards or downwards
-        pitch = up(columns) * -(-rows // group) + _pad(rng)
+        pitch = up(columns) * -(-rows // group) + padding(rng)
         wrap = -(group - 1) * pitch + up(columns) * int(rng.choice([-1, 1]))
     number = np.arange(rows)
     offset = number // group * ((group - 1) * pitch + wrap) + number % group * pitch
@@ -510,8 +273,8 @@ def _geometry(rng) -> _Geometry:
 def _tensor(rng, arena, values: np.ndarray) -> tuple[dict, int, tuple[int, int]]:
     """Places a tensor int8 (N, H, W, C), rows and images padded: its pitches, address and span."""
     images, height, width, pixel = values.shape
-    row_pitch = width * pixel + _pad(rng)
-    image_pitch = height * row_pitch + _pad(rng)
+    row_pitch = width * pixel + padding(rng)
+    image_pitch = height * row_pitch + padding(rng)
     size = (images - 1) * image_pitch + (height - 1) * row_pitch + width * pixel
     address = arena.take(size)
     starts = (address + np.arange(images)[:, None] * image_pitch

@@ -36,7 +36,7 @@ async def updates_and_reads_match_model(dut, rng, pairs, columns):
     length = CYCLES + 200
     i_tile, i_read = [0] * length, [0] * length
     sums = rng.integers(-2**31, 2**31, (length, columns, 2))
-    ready, end = [1] * length, [0] * length
+    ready, end, tile_end = [1] * length, [0] * length, [0] * length
     held = np.zeros((SLOTS, pairs, columns, 2), np.int32)   # the model
     visible = {}            # slot -> cycle of its last tile
     expected = {}           # (cycle, column) -> (its pair, what it is)
@@ -69,14 +69,16 @@ async def updates_and_reads_match_model(dut, rng, pairs, columns):
                 step = sums[t + LEAD + pair + c, c]
                 held[slot, pair, c] = (step + accumulate * held[slot, pair, c]).astype(np.int32)
         visible[slot] = t
-        end[t + pairs + columns + UPDATE] = last | half << 1 if last else 0
+        # The first cycle in which a read of the last pair sees its update.
+        tile_end[t + pairs + UPDATE] = 1
+        end[t + pairs + UPDATE] = last | half << 1 if last else 0
 
     got = await drive(dut, {
         "i_tile": i_tile, "i_read": i_read,
         "i_sums": [pack(row, WIDTH) for row in sums.reshape(length, -1).tolist()],
-    }, ["o_read_ready", "o_stored", "o_end"])
+    }, ["o_read_ready", "o_stored", "o_tile_end", "o_end"])
 
-    assert got["o_read_ready"] == ready
+    assert got["o_read_ready"] == ready and got["o_tile_end"] == tile_end
     assert [value if value & 1 else 0 for value in got["o_end"]] == end
     for (t, c), (value, what) in expected.items():
         found = unpack(got["o_stored"][t], 32, 2 * columns)[2 * c:2 * c + 2]

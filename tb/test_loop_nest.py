@@ -15,8 +15,8 @@ from backbeat_rtl.loop_nest import LoopNest
 from backbeat_rtl.readout import Readout
 from backbeat_rtl.store_unit import StoreUnit
 
-from .descriptors import words_of
 from .harness import Simulation
+from .memory_image import words_of
 from .streams import Pulses, Sink, bits, cycle, fields
 
 #: Kept, since Amaranth warns of a module that is dropped without having been built.
@@ -25,7 +25,8 @@ _NEIGHBOURS = []
 
 def _nest(config: Config) -> Simulation:
     datapath, readout = Datapath(config), Readout(config)
-    store = StoreUnit(start=readout.start)
+    store = StoreUnit(start=readout.start, rows=config.rows,
+                      columns=config.stripe * config.columns)
     _NEIGHBOURS.extend((datapath, readout, store))
     return Simulation(LoopNest, config=config, fields=FIELDS, panel=datapath.panel,
                       run=datapath.sequencer.run, store=store.order)
@@ -88,8 +89,11 @@ class Model:
         for number, (i, j) in enumerate(places):
             height, width = min(d["a_panel"], d["m"] - i), min(d["b_panel"], d["n"] - j)
             half = self.stores % 2
-            for k in range(0, d["k"], d["chunk"]):
-                depth = min(d["chunk"], d["k"] - k)
+            k = depth = 0
+            while k + depth < d["k"]:
+                k += depth
+                left = d["k"] - k
+                depth = left if left <= max(d["chunk"], d["last_chunk"]) else d["chunk"]
                 a_tiles, a_last, a_bank = self._panel(d, "a", height, c.rows, i, k, depth, orders)
                 b_tiles, b_last, b_bank = self._panel(d, "b", width, c.columns, j, k, depth, orders)
                 self.runs += 1
@@ -175,7 +179,8 @@ def random_product(rng, config: Config) -> dict[str, int]:
     units = int(rng.integers(1, 4)), int(rng.integers(1, 4)), int(rng.choice([1, 1, 2, 4]))
     a_panel, b_panel, chunk = (WORD * unit for unit in units)
     d = {"op": DescriptorOp.GEMM, "m": m, "n": n, "k": k, "a_panel": a_panel, "b_panel": b_panel,
-         "chunk": chunk, "a_pitch": 2**20, "b_pitch": 2**20, "c_pitch": 2**20}
+         "chunk": chunk, "last_chunk": int(rng.choice([0, rng.integers(4 * WORD)])),
+         "a_pitch": 2**20, "b_pitch": 2**20, "c_pitch": 2**20}
     flags = ("a_across", "b_across", "requantise", "columns_outer")
     d |= {name: int(rng.integers(2)) for name in flags}
     if not d["a_across"] and rng.random() < 0.5:

@@ -9,10 +9,22 @@ import pytest
 from cocotb.triggers import ClockCycles
 
 from backbeat_rtl.descriptor_model import ChainResult, run_chain, run_descriptor
-from backbeat_rtl.isa import DESCRIPTOR_WORDS, FETCHED_WORDS, DescriptorOp, Error, Op, Port, Read, Write
+from backbeat_rtl.isa import (
+    DESCRIPTOR_WORDS,
+    FETCHED_WORDS,
+    DescriptorOp,
+    Error,
+    Op,
+    Port,
+    Read,
+    Write,
+    decode,
+)
 
-from .commands import command, get, push
-from .descriptors import SIZE, Chain, broken_rules, random_chain, words_of
+from .broken_rules import broken_rules
+from .commands import command, push
+from .descriptors import random_chain
+from .memory_image import SIZE, Chain, words_of
 from .memory_port import BASE, CORES, DECERR, LARGEST_BURST, PAGE, SLVERR, start
 
 CONFIGS = list(CORES)
@@ -242,7 +254,8 @@ async def a_dead_memory_is_reported(dut, rng, channels):
     await host.fence()
     error, value = await host.get(Read.ERROR, Read.ERROR_VALUE)
     assert (error, value) == (Error.TIMEOUT, 0)
-    assert await host.ask([get(Read.STATUS)]) == [0]
+    # A panel may have been cut off.
+    assert not decode("STATUS", *await host.get(Read.STATUS))["moving"]
     for channel in channels:
         host.ram.channels[channel].pause = False
     await recover(host, rng, "a dead memory")

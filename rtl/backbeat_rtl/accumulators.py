@@ -48,8 +48,10 @@ class Accumulators(wiring.Component):
         Reads a row pair of one tile in every cycle with ``o_read_ready``.
     o_stored : column_sums(32)[columns]
         Column 0's pair ``READ_LATENCY`` cycles after the read, column c's c cycles later.
+    o_tile_end : bit
+        A read from now on sees all sums of the tile that is being drained.
     o_end : {valid, half}
-        The last update of a tile marked ``end`` is in its RAM.
+        Likewise, of a tile marked ``end``.
     """
 
     def __init__(self, *, row_pairs: int, columns: int, width: int, slots: int):
@@ -64,6 +66,7 @@ class Accumulators(wiring.Component):
             "i_read":        In(self.read),
             "o_read_ready":  Out(1),
             "o_stored":      Out(data.ArrayLayout(column_sums(32), columns)),
+            "o_tile_end":    Out(1),
             "o_end":         Out(data.StructLayout({"valid": 1, "half": 1})),
         })
 
@@ -95,8 +98,9 @@ class Accumulators(wiring.Component):
         walk = delay_line(m, head.as_value(), self.columns + 2, name="update", reset=True)
         walk = [data.View(update, value) for value in walk]
         read_walk = delay_line(m, read_head, self.columns - 1, name="read")
-        m.d.comb += self.o_end.as_value().eq(delay(
-            m, Cat(ending & tile.end, tile.half), self.columns + UPDATE, name="end", reset=True))
+        # Reads walk as updates do: what column 0 has in time, every column has.
+        m.d.comb += Cat(self.o_tile_end, self.o_end.as_value()).eq(delay(
+            m, Cat(ending, ending & tile.end, tile.half), UPDATE, name="end", reset=True))
 
         for c in range(self.columns):
             m.submodules[f"column_{c}"] = memory = Memory(

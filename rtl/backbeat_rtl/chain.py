@@ -11,6 +11,8 @@ from .isa import DescriptorOp, Error
 __all__ = ["FIELDS", "Chain", "Failure"]
 
 _BEATS = isa.FETCHED_WORDS // 2
+#: Rules that are checked in one cycle.
+_AT_ONCE = 3
 
 #: All that the core reads of a descriptor.
 FIELDS = data.FlexibleLayout(32 * isa.FETCHED_WORDS, {
@@ -155,14 +157,16 @@ class Chain(wiring.Component):
             with m.State("CHECK"):
                 m.d.sync += step.eq(step + 1)
                 with m.Switch(step):
-                    for at, (wrong, error, value) in enumerate(checks):
-                        with m.Case(at):
-                            with m.If(wrong & (gemm | (at == 0))):
-                                m.d.comb += [self.o_failed.eq(1), self.o_failure.error.eq(error),
-                                             self.o_failure.value.eq(value)]
+                    for at in range(0, len(checks), _AT_ONCE):
+                        with m.Case(at // _AT_ONCE):
+                            # Later assignments win: the first rule comes last.
+                            for wrong, error, value in reversed(checks[at:at + _AT_ONCE]):
+                                with m.If(wrong):
+                                    m.d.comb += [self.o_failed.eq(1), self.o_failure.error.eq(error),
+                                                 self.o_failure.value.eq(value)]
                 with m.If(self.o_failed):
                     m.next = "STOPPED"
-                with m.Elif((step == len(checks) - 1) | ~gemm):
+                with m.Elif((step == (len(checks) - 1) // _AT_ONCE) | ~gemm):
                     m.next = "ANNOUNCE"
             with m.State("ANNOUNCE"):
                 with m.If((under_way == 0) | (~f.fence & ~under_way[-1])):
@@ -207,7 +211,7 @@ class Chain(wiring.Component):
 
     @staticmethod
     def checks(f):
-        """What is wrong, with which code, and the value; one per cycle, the first one counts."""
+        """What is wrong, with which code, and the value; the first one counts."""
         def size(value, most):
             return (value == 0) | (value > most)
 
@@ -220,13 +224,15 @@ class Chain(wiring.Component):
             f.sums & ~f.columns_outer | f.gather_a & f.gather_b)), Error.UNKNOWN, word_0)]
         for name, wanted in (
                 ("a", 1), ("b", 1), ("c", 1), ("table", f.requantise), ("sums_address", f.sums),
-                ("a_pitch", ~f.gather_a), ("b_pitch", ~f.gather_b), ("c_pitch", 1)):
+                ("a_pitch", ~f.gather_a), ("b_pitch", ~f.gather_b), ("c_pitch", 1),
+                ("row_pitch", gathered), ("image_pitch", gathered),
+                ("b_wrap", ~f.gather_b & (f.b_group != 0))):
             out.append(((f[name][:3] != 0) & wanted, Error.ALIGNMENT, f[name]))
         out += [(size(f[name], most), Error.DIMENSION, f[name]) for name, most in (
             ("m", isa.MAX_DIMENSION), ("n", isa.MAX_DIMENSION), ("k", isa.MAX_K))]
         out.append((gathered & ((f.pixel == 0) | (f.pixel[:3] != 0)), Error.DIMENSION, f.pixel))
         out += [(gathered & (f[name] == 0), Error.DIMENSION, f[name])
-                for name in ("taps_x", "grid_y", "grid_x")]
+                for name in ("taps_x", "grid_y", "grid_x", "insert_y", "insert_x")]
         out += [((rows[x] > f[f"{x}_pitch"]) & wanted, Error.PITCH, f[f"{x}_pitch"])
                 for x, wanted in (("a", ~f.gather_a), ("b", ~f.gather_b), ("c", 1))]
         out += [
@@ -235,4 +241,6 @@ class Chain(wiring.Component):
              Error.PLAN, panels),
             ((f.b_panel == 0) | (f.b_panel[:3] != 0) & (f.b_panel < f.n), Error.PLAN, panels),
         ]
-        return out
+        # Without a product only the op itself can be wrong.
+        product = f.op == DescriptorOp.GEMM
+        return out[:1] + [(wrong & product, error, value) for wrong, error, value in out[1:]]

@@ -1,6 +1,7 @@
 """One frozen configuration, four presets."""
 
 from dataclasses import dataclass, replace
+from math import gcd
 
 __all__ = ["PRESETS", "Config"]
 
@@ -67,6 +68,14 @@ class Config:
     def group(self) -> int:
         """Columns of the array that one requantiser serves."""
         return -(-self.columns // self.requantisers)
+
+    @property
+    def stripe(self) -> int:
+        """Column tiles of a macro-tile whose rows are read out side by side, as one burst each.
+
+        A few, so that little is left when the last tile is complete; whole words of INT8.
+        """
+        return max(4, WORD // gcd(WORD, self.columns))
 
     @property
     def banks(self) -> int:

@@ -38,8 +38,8 @@ class Datapath(wiring.Component):
         See :class:`Sequencer`.
     o_fed : {valid, a_bank, b_bank}
         The last read of a run has left the last lane: its banks may be written again.
-    o_end : {valid, half}
-        The last sum of a run is in its accumulator.
+    o_tile_end : bit, o_end : {valid, half}
+        All sums of a tile, of a run, may be read: see :class:`Accumulators`.
     i_read, o_read_ready, o_stored
         See :class:`Accumulators`.
     """
@@ -71,6 +71,7 @@ class Datapath(wiring.Component):
             "o_feeding":     Out(1),
             "o_fed":         Out(data.StructLayout({
                 "valid": 1, "a_bank": self.bank_bits, "b_bank": self.bank_bits})),
+            "o_tile_end":    Out(1),
             "o_end":         Out(data.StructLayout({"valid": 1, "half": 1})),
             "i_read":        In(self.accumulators.read),
             "o_read_ready":  Out(1),
@@ -126,7 +127,7 @@ class Datapath(wiring.Component):
             sums.i_sums.eq(mac_array.o_sums),
             sums.i_read.eq(self.i_read), self.o_read_ready.eq(sums.o_read_ready),
             self.o_stored.eq(sums.o_stored),
-            self.o_end.eq(sums.o_end),
+            self.o_tile_end.eq(sums.o_tile_end), self.o_end.eq(sums.o_end),
         ]
         ended = Cat(last & sequencer.o_tile.end, sequencer.o_a.address[-self.bank_bits:],
                     sequencer.o_b.address[-self.bank_bits:])

@@ -2,8 +2,8 @@
 
 Says what the core leaves in memory and in its registers, not when. Memory is an image of bytes that
 begins at the address ``base``; there is nothing outside of it. What the instruction set leaves
-undefined (an unaligned pitch that no check covers, `step_y_rest` that is not the rest of `step_y`)
-is refused with a ValueError, since every answer would be an invention.
+undefined (`step_y_rest` that is not the rest of `step_y`) is refused with a ValueError, since every
+answer would be an invention.
 """
 
 from collections.abc import Iterator, Sequence
@@ -73,16 +73,18 @@ def _rules(words: list[int], config: Config) -> Iterator[tuple[Error, int, bool]
     yield Error.UNKNOWN, words[0], (d["gather_a"] and d["gather_b"]
                                     or d["sums"] and not d["columns_outer"])
     stored_a, stored_b = not d["gather_a"], not d["gather_b"]
+    gathered = d["gather_a"] or d["gather_b"]
     for name, used in (("a", True), ("b", True), ("c", True), ("table", d["requantise"]),
                        ("sums_address", d["sums"]), ("a_pitch", stored_a), ("b_pitch", stored_b),
-                       ("c_pitch", True)):
+                       ("c_pitch", True), ("row_pitch", gathered), ("image_pitch", gathered),
+                       ("b_wrap", stored_b and d["b_group"])):
         yield Error.ALIGNMENT, d[name], used and d[name] % WORD != 0
     m, n, k = d["m"], d["n"], d["k"]
     for size, largest in ((m, isa.MAX_DIMENSION), (n, isa.MAX_DIMENSION), (k, isa.MAX_K)):
         yield Error.DIMENSION, size, not 1 <= size <= largest
-    if not (stored_a and stored_b):
+    if gathered:
         yield Error.DIMENSION, d["pixel"], d["pixel"] == 0 or d["pixel"] % WORD != 0
-        for name in ("taps_x", "grid_y", "grid_x"):
+        for name in ("taps_x", "grid_y", "grid_x", "insert_y", "insert_x"):
             yield Error.DIMENSION, d[name], d[name] == 0
     yield Error.PITCH, d["a_pitch"], stored_a and (m if d["a_across"] else k) > d["a_pitch"]
     yield Error.PITCH, d["b_pitch"], stored_b and (n if d["b_across"] else k) > d["b_pitch"]
@@ -93,7 +95,7 @@ def _rules(words: list[int], config: Config) -> Iterator[tuple[Error, int, bool]
     yield Error.PLAN, words[13], a_panel == 0 or a_panel < m and d["a_across"] and a_panel % WORD != 0
     yield Error.PLAN, words[13], b_panel == 0 or b_panel < n and b_panel % WORD != 0
     a_tiles, b_tiles = -(-min(a_panel, m) // config.rows), -(-min(b_panel, n) // config.columns)
-    depth = _words(min(chunk, k)) * WORD
+    depth = _words(min(max(chunk, d["last_chunk"]), k)) * WORD
     yield Error.PLAN, words[13], a_tiles * depth > config.bank
     yield Error.PLAN, words[13], b_tiles * depth > config.bank
     yield Error.PLAN, words[13], a_tiles * b_tiles > config.tiles
@@ -261,17 +263,14 @@ def _execute(image: _Image, words, config: Config) -> int:
 
 def _refuse_undefined(d: dict[str, int]):
     """Raises for what no check of the core covers and no descriptor may have."""
-    exact = {"b_wrap": d["b_wrap"] // WORD * WORD} if d["b_group"] and not d["gather_b"] else {}
+    exact = {}
     if d["gather_a"] or d["gather_b"]:
         for axis, pitch in (("y", "row_pitch"), ("x", "pixel")):
             insert = d[f"insert_{axis}"]
-            if not insert:
-                raise ValueError(f"descriptor: insert_{axis} must be 1...255, got 0")
             exact[f"origin_{axis}_rest"] = _signed(d[f"origin_{axis}"], 16) % insert
             for step in (f"step_{axis}", f"tap_{axis}"):
                 exact[f"{step}_rest"] = d[step] % insert
                 exact[f"{step}_bytes"] = d[step] // insert * d[pitch] % 2**32
-        exact |= {name: d[name] // WORD * WORD for name in ("row_pitch", "image_pitch")}
     for name, value in exact.items():
         if d[name] != value:
             raise ValueError(f"descriptor: {name} must be {value}, got {d[name]}")

@@ -292,7 +292,11 @@ DESCRIPTOR = {
         Field("a_panel",        0, 16, "rows of C in a macro-tile"),
         Field("b_panel",       16, 16, "columns of C in a macro-tile"),
     ),
-    14: (Field("chunk",         0, 16, "steps of K in a run"),),
+    14: (
+        Field("chunk",          0, 16, "steps of K in a run"),
+        Field("last_chunk",    16, 16, "what is left of K is one run if it is no more than this (or "
+                                       "than `chunk`)"),
+    ),
     15: (Field("seed",          0, 32, "of stochastic rounding"),),
     16: (
         Field("zero_point",     0,  8),

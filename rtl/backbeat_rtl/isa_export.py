@@ -64,8 +64,9 @@ def markdown() -> str:
         "",
         f"M and N up to {isa.MAX_DIMENSION:,}, K up to {isa.MAX_K:,}. Addresses and pitches are "
         "multiples of 8. A panel of C is `a_panel` rows by `b_panel` columns, at most `tiles` tiles of "
-        "the array; of each operand, `chunk` steps of K of it fit one bank (2 x `depth` / `banks` "
-        "bytes per lane, each tile a multiple of 8). `chunk` is a multiple of 8 unless K is smaller, "
+        "the array; of each operand, `chunk` and `last_chunk` steps of K, or all of them, fit one bank "
+        "(2 x `depth` / `banks` bytes per lane, each tile a multiple of 8). `chunk` is a multiple of 8 "
+        "unless K is smaller, "
         "`b_panel` unless N is, `a_panel` too if `a_across`.", "",
         "A gathered operand takes the place of the matrix as stored: a row per pixel (n, p, q) of the "
         "output, a column per tap (r, s, c). Its byte is `tensor[n, y, x, c]` at "

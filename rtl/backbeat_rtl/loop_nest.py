@@ -49,7 +49,7 @@ class LoopNest(wiring.Component):
     """
 
     FIELDS = ("a_across", "b_across", "requantise", "sums", "columns_outer", "m", "n", "k", "a_panel",
-              "b_panel", "chunk")
+              "b_panel", "chunk", "last_chunk")
 
     def __init__(self, config: Config, *, fields, panel, run, store):
         self.config = config
@@ -76,19 +76,21 @@ class LoopNest(wiring.Component):
         self.m_left, self.n_left, self.k_left = Signal(24), Signal(24), Signal(17)
         self.outer_first, self.inner_first, self.chunk_first = Signal(), Signal(), Signal()
         self.rows, self.columns, self.depth = Signal(16), Signal(16), Signal(16)
+        self.deepest = Signal(16)
         self.c_half, self.table_half = Signal(), Signal()
         self.loads, self.runs, self.stores = Signal(8), Signal(8), Signal(8)
         m_last, n_last, k_last = Signal(), Signal(), Signal()
         inner_last, outer_last = Signal(), Signal()
         m.d.comb += [
             m_last.eq(self.m_left <= f.a_panel), n_last.eq(self.n_left <= f.b_panel),
-            k_last.eq(self.k_left <= f.chunk),
+            k_last.eq((self.k_left <= f.chunk) | (self.k_left <= f.last_chunk)),
+            self.deepest.eq(Mux(f.last_chunk > f.chunk, f.last_chunk, f.chunk)),
             self.depth.eq(Mux(k_last, self.k_left, f.chunk)),
             inner_last.eq(Mux(f.columns_outer, m_last, n_last)),
             outer_last.eq(Mux(f.columns_outer, n_last, m_last)),
         ]
         self.elaborate_tiles(m)
-        self.elaborate_banks(m)
+        self.elaborate_banks(m, k_last)
         self.elaborate_table(m)
         self.elaborate_orders(m, inner_last, outer_last)
 
@@ -189,7 +191,9 @@ class LoopNest(wiring.Component):
         bank_words = c.bank // WORD
         most_words = Array([0] + [bank_words // n for n in range(1, c.tiles + 1)])
         most_tiles = Array([0] + [c.tiles // n for n in range(1, c.tiles + 1)])
-        words = (self.depth + WORD - 1) >> 3
+        # Of the longest chunk there may be.
+        deepest = Mux(self.k_left <= self.deepest, self.k_left, self.deepest)[:16]
+        words = (deepest + WORD - 1) >> 3
         index = len(Const(c.tiles))
         m.d.comb += [
             self.counted.eq(settled & small[0] & small[1]),
@@ -198,7 +202,7 @@ class LoopNest(wiring.Component):
                 | (b_tiles > most_tiles[a_tiles[:index]]))))),
         ]
 
-    def elaborate_banks(self, m):
+    def elaborate_banks(self, m, k_last):
         """Which bank a chunk is in or comes into, and whether it has to be loaded."""
         c, f = self.config, self.i_fields
         self.take_base, self.ran, self.room_for_run = Signal(), Signal(), Signal()
@@ -216,7 +220,7 @@ class LoopNest(wiring.Component):
                 m.d.sync += step.eq(0)
         with m.If(self.ran):
             m.d.sync += [chunk.eq(Mux(chunk == c.banks + 1, chunk, chunk + 1)), step.eq(step_end)]
-            with m.If(self.k_left <= f.chunk):
+            with m.If(k_last):
                 m.d.sync += held_outer.eq(chunk < c.banks)
                 with m.If(self.outer_first):
                     m.d.sync += held_inner.eq(step < c.banks)

@@ -63,12 +63,12 @@ class MemoryEngine(wiring.Component):
     o_completed : bit
         A product is complete.
     i_cycles : 32 bit
-    i_fed, i_end, i_running
+    i_fed, i_tile_end, i_end, i_running
         From the datapath; ``i_running``: its sequencer is busy.
     o_start, o_panel, o_word, o_word_valid, o_port, o_run
         To the datapath.
-    o_read_start, o_read_start_valid, i_read_ready, i_row, i_sent, i_empty, i_beat, o_pitch,
-    o_settings, o_clear, i_max_abs, o_table, o_table_valid
+    o_read_start, o_read_start_valid, o_sums_complete, o_tiles_complete, i_read_ready, i_row, i_sent,
+    i_empty, i_beat, o_pitch, o_settings, o_clear, i_max_abs, o_table, o_table_valid
         To and from the read-out.
     port : PORT
     o_load_busy, o_load_wait, o_run_wait, o_store_busy, o_store_wait : bit
@@ -81,7 +81,7 @@ class MemoryEngine(wiring.Component):
         self.addresses = LoadAddresses()
         self.load_data = LoadData(lanes=(c.rows, c.columns), panel=panel, table=table,
                                   columns=c.columns)
-        self.store = StoreUnit(start=start)
+        self.store = StoreUnit(start=start, rows=c.rows, columns=c.stripe * c.columns)
         self.nest = LoopNest(c, fields=FIELDS, panel=panel, run=run, store=self.store.order)
         chain, store = self.chain, self.store
         super().__init__({
@@ -94,6 +94,7 @@ class MemoryEngine(wiring.Component):
             "o_completed":        Out(1),
             "i_cycles":           In(32),
             "i_fed":              In(self.nest.i_fed.shape()),
+            "i_tile_end":         In(1),
             "i_end":              In(data.StructLayout({"valid": 1, "half": 1})),
             "i_running":          In(1),
             "o_start":            Out(2),
@@ -104,6 +105,8 @@ class MemoryEngine(wiring.Component):
             "o_run":              Out(stream.Signature(run)),
             "o_read_start":       Out(start),
             "o_read_start_valid": Out(1),
+            "o_sums_complete":    Out(1),
+            "o_tiles_complete":   Out(range(c.tiles + 1)),
             "i_read_ready":       In(1),
             "i_row":              In(1),
             "i_sent":             In(1),
@@ -128,7 +131,8 @@ class MemoryEngine(wiring.Component):
         m.submodules.chain, m.submodules.nest, m.submodules.addresses = (
             self.chain, self.nest, self.addresses)
         m.submodules.load_data, m.submodules.store = self.load_data, self.store
-        self.loads_done, self.stores_sent, self.runs_ended = Signal(8), Signal(8), Signal(8)
+        self.loads_done, self.stores_sent = Signal(8), Signal(8)
+        self.runs_begun, self.runs_ended = Signal(8), Signal(8)
         self.stop = Signal()
         self.elaborate_chain(m)
         self.elaborate_loads(m)
@@ -212,8 +216,9 @@ class MemoryEngine(wiring.Component):
             self.loads_done + (side.o_done & (side.o_done_target != Target.DESCRIPTOR)))
 
     def elaborate_runs(self, m):
-        nest = self.nest
-        m.submodules.runs = runs = SyncFIFO(width=len(nest.o_run.payload.as_value()), depth=4)
+        c, nest = self.config, self.nest
+        m.submodules.runs = runs = SyncFIFO(
+            width=len(nest.o_run.payload.as_value()), depth=c.banks)   # as far as loads can be ahead
         order = data.View(nest.o_run.payload.shape(), runs.r_data)
         loads_ahead, stores_ahead = Signal(8), Signal(8)
         m.d.comb += [
@@ -226,7 +231,8 @@ class MemoryEngine(wiring.Component):
             nest.i_fed.eq(self.i_fed),
             self.o_run_wait.eq(runs.r_rdy & ~self.o_run.valid & ~self.i_running),
         ]
-        m.d.sync += [self.runs_ended.eq(self.runs_ended + self.i_end.valid),
+        m.d.sync += [self.runs_begun.eq(self.runs_begun + runs.r_en),
+                     self.runs_ended.eq(self.runs_ended + self.i_end.valid),
                      self.stores_sent.eq(self.stores_sent + self.i_sent)]
 
     def elaborate_stores(self, m):
@@ -252,7 +258,8 @@ class MemoryEngine(wiring.Component):
             store.i_destination.payload.as_value().eq(destinations.r_data),
             store.i_destination.valid.eq(destinations.r_rdy),
             destinations.r_en.eq(store.i_destination.ready),
-            store.i_runs_ended.eq(self.runs_ended), store.i_loads_done.eq(self.loads_done),
+            store.i_runs_begun.eq(self.runs_begun), store.i_runs_ended.eq(self.runs_ended),
+            store.i_loads_done.eq(self.loads_done),
             store.i_cycles.eq(self.i_cycles), store.i_max_abs.eq(self.i_max_abs),
             self.o_clear.eq(store.o_clear), self.o_read_start.eq(store.o_start),
             self.o_read_start_valid.eq(store.o_start_valid), store.i_ready.eq(self.i_read_ready),
@@ -268,6 +275,15 @@ class MemoryEngine(wiring.Component):
         wiring.connect(m, wiring.flipped(self.i_beat), store.i_beat)
         wiring.connect(m, store.o_burst, wiring.flipped(self.port.write))
         wiring.connect(m, store.o_word, wiring.flipped(self.port.write_word))
+
+        # Tiles of the run that is draining.
+        tiles = Signal(range(c.tiles + 1))
+        with m.If(self.i_end.valid):
+            m.d.sync += tiles.eq(0)
+        with m.Elif(self.i_tile_end):
+            m.d.sync += tiles.eq(tiles + 1)
+        m.d.comb += [self.o_sums_complete.eq(store.o_sums_complete),
+                     self.o_tiles_complete.eq(Mux(store.o_last_run, tiles, 0))]
 
         # The last wave still needs the table while it walks across the columns.
         half = Signal()

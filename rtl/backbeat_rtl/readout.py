@@ -1,4 +1,4 @@
-"""Reads a product out of the accumulators in row-major order, as a stream of beats."""
+"""Reads a product out of the accumulators, stripe by stripe, as a stream of beats."""
 
 from amaranth.hdl import Cat, EnableInserter, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
@@ -21,7 +21,11 @@ class Readout(wiring.Component):
     """Sends wave after wave across the accumulators, one row of one tile each, and joins the rows.
 
     A wave is only sent when there is room for all that comes of it, so nothing behind the
-    accumulators ever has to stop. Each row begins at a beat of its own.
+    accumulators ever has to stop.
+
+    Row after row; or, in ``stripes``, a row of tiles goes out ``config.stripe`` tiles at a time, the
+    rows of the first stripe, then those of the next. That is nearly the order in which tiles become
+    complete. Each row begins at a beat of its own.
 
     ``requantisers`` INT8 values per cycle, or as many INT32 ones but two at most, as long as the beats
     are taken.
@@ -33,12 +37,13 @@ class Readout(wiring.Component):
     Members
     -------
     i_start : {a_tiles, b_tiles, a_last, b_last, c_half, table_half, requantise, sum, sum_first, emit,
-               index}, i_start_valid
+               stripes, index}, i_start_valid
         Extent of the product in tiles, rows (columns) of the last tile; element index of its first
         value in C; what to do with the column sums, see :func:`wave_layout` (``emit``: they follow
-        as one more row). Only with ``o_ready``.
-    i_sums_complete : bit
-        The half's sums are complete.
+        as one more row); whether it goes out in stripes. Only with ``o_ready``.
+    i_sums_complete : bit, i_tiles_complete
+        All the half's sums are complete, or those of so many tiles, in order. Once they are they
+        stay so until the last wave.
     i_pitch : 32 bit
         Columns of C: what the element index grows by from row to row.
     i_settings : Settings
@@ -52,7 +57,7 @@ class Readout(wiring.Component):
     o_ready : bit
         All waves of the product before have been sent.
     o_row : bit
-        The last wave of a row is being sent.
+        The last wave of a row's last stripe is being sent.
     o_sent : bit
         The last wave of a product is being sent: its accumulators may be overwritten.
     o_empty : bit
@@ -70,13 +75,14 @@ class Readout(wiring.Component):
         self.start = data.StructLayout({
             "a_tiles": range(c.tiles + 1), "b_tiles": range(c.tiles + 1),
             "a_last": range(c.rows + 1), "b_last": range(c.columns + 1), "c_half": 1, "table_half": 1,
-            "requantise": 1, "sum": 1, "sum_first": 1, "emit": 1, "index": 32,
+            "requantise": 1, "sum": 1, "sum_first": 1, "emit": 1, "stripes": 1, "index": 32,
         })
         pair_bits = max((c.row_pairs - 1).bit_length(), 1)
         super().__init__({
             "i_start":         In(self.start),
             "i_start_valid":   In(1),
             "i_sums_complete": In(1),
+            "i_tiles_complete": In(range(c.tiles + 1)),
             "i_pitch":         In(32),
             "i_settings":      In(Settings),
             "o_read":          Out(data.StructLayout({"slot": range(2 * c.tiles), "pair": pair_bits})),
@@ -105,12 +111,16 @@ class Readout(wiring.Component):
         return m
 
     def elaborate_waves(self, m, wave, send, joiner):
-        """Row after row, and in each, tile after tile."""
+        """Stripe after stripe, row after row, and in each, tile after tile."""
         c = self.config
         start, pending = Signal(self.start), Signal()
         i, j = Signal(range(c.tiles)), Signal(range(c.tiles))
         row, slot_base = Signal(range(c.rows)), Signal(range(c.tiles))
-        row_index, index, emitting = Signal(32), Signal(32), Signal()
+        index, emitting = Signal(32), Signal()
+        # First tile of the stripe. Element index of column 0: in the first row of these tiles, in this
+        # row, and in the next one; and how far from there the stripe begins.
+        stripe, top, here, below, offset = (
+            Signal(range(c.tiles)), Signal(32), Signal(32), Signal(32), Signal(range(c.table_size)))
         distance = max(c.group, SUM_UPDATE)
         wait = Signal(range(distance))
 
@@ -133,18 +143,27 @@ class Readout(wiring.Component):
             m.d.sync += self.requantising.eq(0)
         m.d.comb += self.awake.eq((under_way != 0) | self.i_clear | self.i_table_valid)
 
-        last_tile, last_row, final = Signal(), Signal(), Signal()
+        # The next wave's tile is; asked for a cycle late, since several lie between two waves.
+        tile_complete, complete = Signal(), Signal()
+        if c.memory:        # otherwise nobody reads that early
+            m.d.comb += tile_complete.eq(slot_base + j < self.i_tiles_complete)
+        m.d.sync += complete.eq(~self.i_start_valid & (self.i_sums_complete | tile_complete))
+
+        last_tile, row_end, tiles_end, last_row, final = (Signal() for _ in range(5))
         m.d.comb += [
             last_tile.eq(j == start.b_tiles - 1),
+            row_end.eq(last_tile
+                       | start.stripes & ~emitting & j[:(c.stripe - 1).bit_length()].all()),
             last_row.eq((i == start.a_tiles - 1) & (row == start.a_last - 1)),
+            tiles_end.eq(last_row | (row == c.rows - 1)),
             final.eq(last_tile & (emitting | last_row & ~start.emit)),
-            send.eq(pending & room & (wait == 0) & self.i_sums_complete & self.i_read_ready),
+            send.eq(pending & room & (wait == 0) & complete & self.i_read_ready),
             self.o_read.slot.eq(Cat((slot_base + j)[:(c.tiles - 1).bit_length()], start.c_half)),
             self.o_read.pair.eq(row >> 1),
             wave.odd.eq(row[0]),
             wave.columns.eq(Mux(last_tile, start.b_last, c.columns)),
             wave.index.eq(index), wave.tile.eq(j), wave.half.eq(start.table_half),
-            wave.end.eq(last_tile), wave.final.eq(final),
+            wave.end.eq(row_end), wave.final.eq(final),
             wave.requantise.eq(start.requantise), wave.sum.eq(start.sum),
             wave.sum_first.eq(start.sum_first & (i == 0) & (row == 0)), wave.emit.eq(emitting),
             self.o_row.eq(send & last_tile & ~emitting), self.o_sent.eq(send & final),
@@ -153,21 +172,28 @@ class Readout(wiring.Component):
         ]
         with m.If(wait != 0):
             m.d.sync += wait.eq(wait - 1)
+        m.d.sync += below.eq(here + self.i_pitch)       # waves are further apart
         with m.If(send):
             m.d.sync += [wait.eq(distance - 1), j.eq(j + 1), index.eq(index + c.columns)]
-            with m.If(last_tile):
-                m.d.sync += [j.eq(0), row.eq(row + 1), row_index.eq(row_index + self.i_pitch),
-                             index.eq(row_index + self.i_pitch)]
-                with m.If(row == c.rows - 1):
-                    m.d.sync += [row.eq(0), i.eq(i + 1), slot_base.eq(slot_base + start.b_tiles)]
-                with m.If(last_row):
-                    m.d.sync += emitting.eq(1)
+            with m.If(row_end & ~tiles_end):
+                m.d.sync += [j.eq(stripe), row.eq(row + 1), here.eq(below), index.eq(below + offset)]
+            with m.If(row_end & tiles_end):
+                m.d.sync += row.eq(0)
+                with m.If(last_tile):
+                    m.d.sync += [
+                        j.eq(0), stripe.eq(0), offset.eq(0), i.eq(i + 1),
+                        slot_base.eq(slot_base + start.b_tiles),
+                        top.eq(below), here.eq(below), index.eq(below), emitting.eq(last_row)]
+                with m.Else():
+                    m.d.sync += [stripe.eq(j + 1), offset.eq(offset + c.stripe * c.columns),
+                                 here.eq(top), index.eq(top + offset + c.stripe * c.columns)]
             with m.If(final):
                 m.d.sync += pending.eq(0)
         with m.If(self.i_start_valid):
             m.d.sync += [
                 start.eq(self.i_start), pending.eq(1), i.eq(0), j.eq(0), row.eq(0), slot_base.eq(0),
-                row_index.eq(self.i_start.index), index.eq(self.i_start.index), emitting.eq(0),
+                stripe.eq(0), offset.eq(0), top.eq(self.i_start.index), here.eq(self.i_start.index),
+                index.eq(self.i_start.index), emitting.eq(0),
             ]
 
     def elaborate_groups(self, m, wave, send, joiner):

@@ -31,7 +31,9 @@ def _pick(move, zero, same, following):
 
 
 class StoreUnit(wiring.Component):
-    """Takes macro-tiles in order, each when its sums are complete; a product's record at its end.
+    """Takes macro-tiles in order, each when its last run has begun; a product's record at its end.
+
+    Rows come in stripes (see :class:`Readout`), each of them is a burst.
 
     The read-out of a macro-tile goes on while the words of the one before it are being written.
     Between two products it lets everything run out, so that their settings do not mix and a record
@@ -41,6 +43,8 @@ class StoreUnit(wiring.Component):
     ----------
     start : Layout
         Of the read-out's ``i_start``.
+    rows, columns : int
+        Of a tile, and of a stripe.
 
     Members
     -------
@@ -49,10 +53,12 @@ class StoreUnit(wiring.Component):
     i : stream of {rows, columns, a_tiles, a_last, b_tiles, b_last, c_half, table_half, row_move,
                    column_move, sum_first, emit, first, last, empty, runs, loads}
         A macro-tile of a product (``first``, ``last`` of it); to be stored when ``runs`` runs have
-        ended and ``loads`` rectangles been loaded, modulo 256. ``empty``: no macro-tile, only a
+        begun and ``loads`` rectangles been loaded, modulo 256. ``empty``: no macro-tile, only a
         record.
-    i_runs_ended, i_loads_done : 8 bit
+    i_runs_begun, i_runs_ended, i_loads_done : 8 bit
         How many so far.
+    o_last_run, o_sums_complete : bit
+        The last run of the macro-tile that the read-out has is draining, has ended.
     i_cycles : 32 bit
         For the record.
     i_max_abs, o_clear, o_start, o_start_valid, i_ready, i_row, i_empty, i_beat, o_pitch, o_settings
@@ -75,7 +81,8 @@ class StoreUnit(wiring.Component):
         A word waits for the port (performance counter).
     """
 
-    def __init__(self, *, start):
+    def __init__(self, *, start, rows: int, columns: int):
+        self.rows, self.columns = rows, columns
         self.order = data.StructLayout({
             "rows": 16, "columns": 16,
             **{f: start[f].shape for f in ("a_tiles", "a_last", "b_tiles", "b_last", "c_half",
@@ -85,10 +92,13 @@ class StoreUnit(wiring.Component):
         super().__init__({
             "i_destination":   In(stream.Signature(Destination)),
             "i":               In(stream.Signature(self.order)),
+            "i_runs_begun":    In(8),
             "i_runs_ended":    In(8),
             "i_loads_done":    In(8),
             "i_cycles":        In(32),
             "i_max_abs":       In(32),
+            "o_last_run":      Out(1),
+            "o_sums_complete": Out(1),
             "o_clear":         Out(1),
             "o_start":         Out(start),
             "o_start_valid":   Out(1),
@@ -123,17 +133,18 @@ class StoreUnit(wiring.Component):
         index_here, index_after = Signal(32), Signal(32)
         column_here, column_after = Signal(24), Signal(24)
         begin_index, begin_column = Signal(32), Signal(24)
-        runs_ahead, loads_ahead = Signal(8), Signal(8)
+        runs_ahead, ended_ahead, loads_ahead = Signal(8), Signal(8), Signal(8)
         idle = self.i_empty & ~self.writing
         m.d.comb += [
-            runs_ahead.eq(self.i_runs_ended - order.runs),
+            runs_ahead.eq(self.i_runs_begun - order.runs),
+            ended_ahead.eq(self.i_runs_ended - order.runs),
             loads_ahead.eq(self.i_loads_done - order.loads),
             begin_index.eq(_pick(order.row_move, 0, index_here, index_after)),
             begin_column.eq(_pick(order.column_move, 0, column_here, column_after)),
             *(self.o_start[f].eq(order[f]) for f in (
                 "a_tiles", "a_last", "b_tiles", "b_last", "c_half", "table_half", "sum_first", "emit")),
             self.o_start.requantise.eq(destination.requantise),
-            self.o_start.sum.eq(destination.summed),
+            self.o_start.sum.eq(destination.summed), self.o_start.stripes.eq(1),
             self.o_start.index.eq(begin_index + begin_column),
             self.o_pitch.eq(destination.columns), self.o_settings.eq(destination.settings),
             *(area[f].eq(order[f]) for f in ("rows", "columns", "row_move", "emit")),
@@ -141,10 +152,18 @@ class StoreUnit(wiring.Component):
             self.o_record.eq(destination.record), self.o_recorded.eq(destination.recorded),
             self.o_active.eq(~self.i_empty | self.writing),
         ]
-        # Once due, always due: while this order waits for room the counts may go round.
-        was_due, due = Signal(), Signal()
-        m.d.comb += due.eq(was_due | ~(runs_ahead[7] | loads_ahead[7]))
-        m.d.sync += was_due.eq(self.i.valid & due & ~self.i.ready)
+        # What has come stays so: while an order waits, or is read out, the counts may go round.
+        was_due, due, was_ended, ended = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [due.eq(was_due | ~(runs_ahead[7] | loads_ahead[7])),
+                     ended.eq(was_ended | ~ended_ahead[7])]
+        m.d.sync += [was_due.eq(self.i.valid & due & ~self.i.ready),
+                     was_ended.eq(self.i.valid & ended & ~self.i.ready)]
+        last_run, complete = Signal(8), Signal()
+        m.d.comb += [
+            self.o_last_run.eq((self.i_runs_ended + 1)[:8] == last_run),
+            self.o_sums_complete.eq(complete | (self.i_runs_ended == last_run)),
+        ]
+        m.d.sync += complete.eq(self.o_sums_complete)
         with m.If(self.i_row):
             m.d.sync += index_after.eq(index_after + destination.columns)
         with m.FSM(name="product"):
@@ -161,6 +180,7 @@ class StoreUnit(wiring.Component):
                     m.d.comb += [self.i.ready.eq(1), self.o_start_valid.eq(1), areas.w_en.eq(1)]
                     m.d.sync += [index_here.eq(begin_index), index_after.eq(begin_index),
                                  column_here.eq(begin_column),
+                                 last_run.eq(order.runs), complete.eq(ended),
                                  column_after.eq(begin_column + order.columns)]
                     with m.If(order.last):
                         m.next = "FINISH"
@@ -197,19 +217,27 @@ class StoreUnit(wiring.Component):
         return m
 
     def elaborate_addresses(self, m):
-        """The rows of area after area, and the sums as one more row."""
+        """The rows of area after area, stripe by stripe, and the sums as one more row."""
         destination, areas, segment = self.destination, self.areas, self.splitter.i
         area = data.View(_AREA, areas.r_data)
-        row_here, row_after, row, rows_left = Signal(32), Signal(32), Signal(32), Signal(16)
-        begin_row, offset, sums = Signal(32), Signal(32), Signal(32)
+        row_here, row_after, row, top = (Signal(32) for _ in range(4))
+        rows_left, in_tiles, columns_left = Signal(16), Signal(range(self.rows)), Signal(16)
+        begin_row, below, offset, sums = (Signal(32) for _ in range(4))
         shift = Mux(destination.requantise, 0, 2)
         self.walking = Signal()
-        m.d.comb += begin_row.eq(_pick(area.row_move, destination.c, row_here, row_after))
+        tiles_end, last_stripe = Signal(), Signal()
+        m.d.comb += [
+            begin_row.eq(_pick(area.row_move, destination.c, row_here, row_after)),
+            below.eq(row + destination.pitch),
+            tiles_end.eq((in_tiles == self.rows - 1) | (in_tiles == rows_left - 1)),
+            last_stripe.eq(columns_left <= self.columns),
+        ]
         with m.FSM(name="rows"):
             with m.State("TAKE"):
                 with m.If(areas.r_rdy):
                     m.d.sync += [
-                        row.eq(begin_row), row_here.eq(begin_row), rows_left.eq(area.rows),
+                        row.eq(begin_row), row_here.eq(begin_row), top.eq(begin_row),
+                        rows_left.eq(area.rows), in_tiles.eq(0), columns_left.eq(area.columns),
                         offset.eq(area.column << shift), sums.eq(destination.sums + (area.column << 2)),
                     ]
                     m.next = "ROWS"
@@ -221,12 +249,21 @@ class StoreUnit(wiring.Component):
                 m.d.comb += [
                     self.walking.eq(1), segment.valid.eq(1),
                     segment.payload.address.eq(row + offset),
-                    segment.payload.bytes.eq(area.columns << shift),
+                    segment.payload.bytes.eq(Mux(last_stripe, columns_left, self.columns) << shift),
                 ]
                 with m.If(segment.ready):
-                    m.d.sync += [row.eq(row + destination.pitch), rows_left.eq(rows_left - 1)]
-                    with m.If(rows_left == 1):
-                        m.d.sync += row_after.eq(row + destination.pitch)
+                    m.d.sync += [row.eq(below), in_tiles.eq(in_tiles + 1)]
+                    with m.If(tiles_end):
+                        m.d.sync += in_tiles.eq(0)
+                        with m.If(last_stripe):
+                            m.d.sync += [top.eq(below), offset.eq(area.column << shift),
+                                         columns_left.eq(area.columns),
+                                         rows_left.eq(rows_left - self.rows)]
+                        with m.Else():
+                            m.d.sync += [row.eq(top), offset.eq(offset + (self.columns << shift)),
+                                         columns_left.eq(columns_left - self.columns)]
+                    with m.If(tiles_end & last_stripe & (rows_left <= self.rows)):
+                        m.d.sync += row_after.eq(below)
                         m.d.comb += areas.r_en.eq(~area.emit)
                         with m.If(area.emit):
                             m.next = "SUMS"

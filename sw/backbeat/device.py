@@ -9,8 +9,9 @@ from backbeat_rtl.config import Config
 from backbeat_rtl.isa import DescriptorOp
 
 from .memory import Arena, Memory, padded
-from .planner import NoPlanError, Plan, plan
-from .planner import fewest_bytes as fewest_planned
+from .planner import plan
+from .plans import NoPlanError, Plan
+from .plans import fewest_bytes as fewest_planned
 from .program import Job, Result
 from .stats import Stats
 
@@ -153,7 +154,7 @@ def _descriptor(job: Job, p: Plan, address: int, uploads: _Uploads) -> tuple[dic
     fields = {
         "op": DescriptorOp.GEMM, "a_across": job.a_across, "b_across": job.b_across, "m": m, "n": n,
         "k": k, "c": entry.c, "c_pitch": c_pitch, "sums": job.sums, "sums_address": entry.sums,
-        "a_panel": p.a_panel, "b_panel": p.b_panel, "chunk": p.chunk,
+        "a_panel": p.a_panel, "b_panel": p.b_panel, "chunk": p.chunk, "last_chunk": p.last_chunk,
         "columns_outer": p.columns_outer,
     }
     if job.gather_a:

@@ -219,6 +219,9 @@
 #define BB_DESCRIPTOR_CHUNK_WORD 14
 #define BB_DESCRIPTOR_CHUNK(x) (((uint32_t)(x) & 0xffffu) << 0)
 #define BB_DESCRIPTOR_CHUNK_OF(w) (((uint32_t)(w) >> 0) & 0xffffu)
+#define BB_DESCRIPTOR_LAST_CHUNK_WORD 14
+#define BB_DESCRIPTOR_LAST_CHUNK(x) (((uint32_t)(x) & 0xffffu) << 16)
+#define BB_DESCRIPTOR_LAST_CHUNK_OF(w) (((uint32_t)(w) >> 16) & 0xffffu)
 #define BB_DESCRIPTOR_SEED_WORD 15
 #define BB_DESCRIPTOR_SEED(x) (((uint32_t)(x) & 0xffffffffu) << 0)
 #define BB_DESCRIPTOR_SEED_OF(w) (((uint32_t)(w) >> 0) & 0xffffffffu)

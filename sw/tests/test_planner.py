@@ -12,7 +12,8 @@ from backbeat.bench import Trial
 from backbeat.device import fewest_bytes as fewest_bytes_of
 from backbeat.device import plan_job
 from backbeat.memory import Memory
-from backbeat.planner import NoPlanError, fewest_bytes, plan
+from backbeat.planner import plan
+from backbeat.plans import NoPlanError, fewest_bytes
 from backbeat.products import OPS, Gemm
 from backbeat.workloads import WORKLOADS
 from backbeat_rtl.config import PRESETS, Config
@@ -50,13 +51,15 @@ def walk(p, m, n, k, a_across, b_across, config, result_bytes, table):
              else [(i, j) for i in row_panels for j in column_panels])
     for i, j in order:
         rows, columns = min(p.a_panel, m - i), min(p.b_panel, n - j)
-        for start in range(0, k, p.chunk):
-            depth = min(p.chunk, k - start)
+        start = 0
+        while start < k:
+            depth = k - start if k - start <= max(p.chunk, p.last_chunk) else p.chunk
             if a.load((i, start)):
                 read += depth * padded(rows) if a_across else rows * padded(depth)
             if b.load((j, start)):
                 read += depth * padded(columns) if b_across else columns * padded(depth)
             done[i:i + rows, j:j + columns] += depth
+            start += depth
         if table and tables.load(j):
             read += 16 * columns
         written += rows * padded(columns * result_bytes)
@@ -76,7 +79,8 @@ def test_plan_is_legal_and_counts_what_it_moves(m, n, k, a_across, b_across, con
                    for size, lanes in ((n, config.columns), (m if a_across else 0, config.rows)))
         return
     a_tiles, b_tiles = -(-p.a_panel // config.rows), -(-p.b_panel // config.columns)
-    assert max(a_tiles, b_tiles) * padded(p.chunk) <= config.bank
+    deepest = min(k, max(p.chunk, p.last_chunk))
+    assert max(a_tiles, b_tiles) * padded(deepest) <= config.bank
     assert a_tiles * b_tiles <= config.tiles
     assert p.chunk % 8 == 0 or p.chunk >= k
     assert p.b_panel % 8 == 0 or p.b_panel >= n
@@ -100,13 +104,15 @@ def test_no_legal_plan_moves_fewer_than_the_fewest_bytes(m, n, k, op, config, in
         with pytest.raises(NoPlanError):
             plan(m, n, k, *across, config, MEMORY, result_bytes, int8, sums)
         return
-    a_panel, b_panel, chunk = (data.draw(st.integers(1, size)) for size in (m, n, k))
+    a_panel, b_panel, chunk, last = (data.draw(st.integers(1, size)) for size in (m, n, k, k))
     a_panel = min(m, padded(a_panel)) if across[0] else a_panel
     b_panel, chunk = min(n, padded(b_panel)), min(k, padded(chunk))
     a_tiles, b_tiles = -(-a_panel // config.rows), -(-b_panel // config.columns)
-    assume(a_tiles * b_tiles <= config.tiles and max(a_tiles, b_tiles) * padded(chunk) <= config.bank)
+    assume(a_tiles * b_tiles <= config.tiles)
+    assume(max(a_tiles, b_tiles) * padded(max(chunk, last)) <= config.bank)
     p = replace(plan(m, n, k, *across, config, MEMORY, result_bytes, int8, sums), a_panel=a_panel,
-                b_panel=b_panel, chunk=chunk, columns_outer=sums or data.draw(st.booleans()))
+                b_panel=b_panel, chunk=chunk, last_chunk=last,
+                columns_outer=sums or data.draw(st.booleans()))
     read, written, _ = walk(p, m, n, k, *across, config, result_bytes, int8)
     assert fewest <= read + written + (padded(4 * n) if sums else 0)
 
@@ -136,16 +142,17 @@ def test_plan_moves_few_bytes_in_few_cycles(name, m, n, k, op, result_bytes):
     p = plan(m, n, k, op[0] == "t", op[1] == "n", config, MEMORY, result_bytes, result_bytes == 1,
              False)
     fewest = fewest_bytes(m, n, k, op[0] == "t", op[1] == "n", config, result_bytes, result_bytes == 1)
-    # On 32x14 the fastest plans move more, and no more than the memory moves meanwhile.
-    assert fewest <= p.bytes_read + p.bytes_written <= (1.25 if name == "16x16" else 2.2) * fewest
+    # Of the weight gradient on 32x14 the leanest plans are 17 % slower: many sums for few steps.
+    most = 1.9 if (name, op) == ("32x14", "tn") else 1.25
+    assert fewest <= p.bytes_read + p.bytes_written <= most * fewest
     compute = -(-m // config.rows) * -(-n // config.columns) * k
     assert compute < p.cycles < 1.12 * max(compute, fewest / MEMORY.effective,
                                            m * n / config.requantisers)
 
 
 def test_slow_memory_makes_another_plan():
-    """Where the memory is the bound, fewer bytes are worth a longer fill and drain."""
-    fast, slow = (plan(512, 512, 512, False, False, Config.of("32x14"), memory, 1, True, False)
+    """Where the memory is the bound, fewer bytes are worth sums that have to wait."""
+    fast, slow = (plan(1024, 1024, 256, True, True, Config.of("32x14"), memory, 1, True, False)
                   for memory in (MEMORY, Memory(bandwidth=1)))
     assert slow.bytes_read < fast.bytes_read and slow.cycles > fast.cycles
 
@@ -164,4 +171,4 @@ def test_predicted_cycles_and_bytes_are_those_of_the_rtl(config, m, n, k, op, in
         acc.gemm(a, b, op, requantize=spec)
         p = plan_job(Gemm(a, b, op, None, spec).lower(8).job, acc.config, acc.memory)
         assert (acc.last.bytes_read, acc.last.bytes_written) == (p.bytes_read, p.bytes_written)
-        assert acc.last.cycles == pytest.approx(p.cycles, rel=0.05, abs=150)
+        assert acc.last.cycles == pytest.approx(p.cycles, rel=0.05, abs=100)
