@@ -16,8 +16,8 @@ from backbeat_rtl.isa import RECORD_WORD, Error, Op, Port, Read, Write
 
 from .cfu_bus import CfuDriver, CfuMonitor
 from .commands import command, get, push
-from .descriptors import BASE, SIZE, Chain, differences
 from .harness import Simulation
+from .memory_image import BASE, SIZE, Chain, differences
 
 __all__ = ["BASE", "CORES", "AxiRules", "Host", "Ram", "start"]
 
@@ -29,8 +29,8 @@ CORES = {config.name: Simulation(Cfu, config=config) for config in (
 
 #: Cycles after which a command that has not been answered never will be: FENCE takes 65,536.
 WATCHDOG = 70_000
-#: Answers 0 of FENCE after which a chain counts as hung.
-FENCES = 20
+#: Answers 0 of FENCE, and no word moved meanwhile, after which a chain counts as hung.
+FENCES = 3
 
 PAGE, LARGEST_BURST = 4096, 256 * 8
 OKAY, SLVERR, DECERR = 0, 2, 3
@@ -125,6 +125,8 @@ class AxiRules:
     ----------
     beats : dict
         Words transferred on "r" and "w".
+    waits : dict
+        Cycles in which the memory did not take what "ar", "aw" and "w" had to offer.
     """
 
     BURST = ("id", "addr", "len", "size", "burst")
@@ -138,6 +140,7 @@ class AxiRules:
         self.payload = {channel: tuple(getattr(dut, f"m_axi_{channel}{pin}") for pin in pins)
                         for channel, pins in self.PAYLOAD.items()}
         self.beats = {"r": 0, "w": 0}
+        self.waits = dict.fromkeys(self.PAYLOAD, 0)
         self._forget()
         cocotb.start_soon(self._watch())
 
@@ -177,6 +180,7 @@ class AxiRules:
         assert before == payload, f"{channel} changed from {before} to {payload} before it was taken"
         if not taken:
             self.waiting[channel] = payload
+            self.waits[channel] += 1
         self.now = payload
 
     def _burst(self, channel: str) -> int:
@@ -261,12 +265,14 @@ class Host:
 
     async def fence(self):
         """Waits until no descriptor is in progress."""
-        for _ in range(FENCES):
+        still, moved = 0, self.beats()
+        while still < FENCES:
             answer, = await self.get(Read.FENCE)
             assert answer in (0, 1), f"FENCE is {answer}"
             if answer:
                 return
-        raise AssertionError(f"not idle after {FENCES} FENCEs, "
+            still, moved = (0 if self.beats() != moved else still + 1), self.beats()
+        raise AssertionError(f"not idle after {FENCES} FENCEs in which no word moved, "
                              f"COMPLETED is {(await self.get(Read.COMPLETED))[0]}")
 
     async def reset(self):
