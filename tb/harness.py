@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import sys
 from pathlib import Path
 
 import cocotb
@@ -57,8 +58,8 @@ class _Verilator(runner.Verilator):
         program, environment, _ = find_verilator()
         self.executable = str(program)
         self.env.update(environment)
-        if environment:
-            self.env["MAKEFLAGS"] = WHEEL_MAKEFLAGS
+        # There need not be a program `python` on PATH.
+        self.env["MAKEFLAGS"] = f"PYTHON3={sys.executable} {WHEEL_MAKEFLAGS if environment else ''}"
 
     def _build_command(self):
         commands = super()._build_command()
