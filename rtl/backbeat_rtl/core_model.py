@@ -18,21 +18,22 @@ _FLOAT_K = 1024
 
 
 def exact_matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``a[M, K] @ b[K, N]`` of INT8 in INT32, by float32 products of at most 1,024 steps each."""
-    out = np.zeros((a.shape[0], b.shape[1]), dtype=np.int32)
-    for k in range(0, a.shape[1], _FLOAT_K):
-        out += (a[:, k:k + _FLOAT_K].astype(np.float32)
-                @ b[k:k + _FLOAT_K].astype(np.float32)).astype(np.int32)
+    """``a[..., M, K] @ b[..., K, N]`` of INT8 in INT32, by float32 products of 1,024 steps at most."""
+    out = None
+    for k in range(0, a.shape[-1], _FLOAT_K):
+        part = (a[..., k:k + _FLOAT_K].astype(np.float32)
+                @ b[..., k:k + _FLOAT_K, :].astype(np.float32)).astype(np.int32)
+        out = part if out is None else np.add(out, part, out=out)
     return out
 
 
 def product(a: np.ndarray, b: np.ndarray, bias=None, spec: Requantise | None = None):
-    """What the accelerator returns for ``a[M, K] @ b[K, N]``.
+    """What the accelerator returns for ``a[M, K] @ b[K, N]``, or for a batch of such products.
 
     Returns
     -------
-    c : int32 or int8 array [M, N]
-        INT8 if ``spec`` is given.
+    c : int32 or int8 array [..., M, N]
+        INT8 if ``spec`` is given; then of one product only.
     max_abs : int
         Largest magnitude of the accumulators.
     """

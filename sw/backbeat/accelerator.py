@@ -9,12 +9,12 @@ from backbeat_rtl.epilogue_model import Requantise
 
 from .backends import open_backend
 from .memory import Memory
-from .products import OPS, Conv2d, Conv2dInputGradient, Conv2dWeightGradient, Gemm
+from .products import OPS, Bmm, Conv2d, Conv2dInputGradient, Conv2dWeightGradient, Gemm
 from .stats import Stats
 
 __all__ = ["OPS", "Accelerator", "open"]
 
-_PRODUCTS = (Gemm, Conv2d, Conv2dInputGradient, Conv2dWeightGradient)
+_PRODUCTS = (Gemm, Bmm, Conv2d, Conv2dInputGradient, Conv2dWeightGradient)
 
 
 class Accelerator:
@@ -57,7 +57,7 @@ class Accelerator:
 
         Parameters
         ----------
-        products : sequence of Gemm, Conv2d, Conv2dInputGradient, Conv2dWeightGradient
+        products : sequence of Gemm, Bmm, Conv2d, Conv2dInputGradient, Conv2dWeightGradient
 
         Returns
         -------
@@ -92,7 +92,7 @@ class Accelerator:
         self.products = []
         for product, result in zip(lowered, results, strict=True):
             stats = self._stats(result.stats)
-            stats.products, stats.macs = 1, product.macs
+            stats.products, stats.macs = product.job.batch, product.macs
             stats.compulsory_bytes = product.job.compulsory_bytes
             self.products.append(stats)
         self._stats(self.last)
@@ -135,6 +135,25 @@ class Accelerator:
             The hardware reported an error or did not answer.
         """
         return self.run([Gemm(a, b, op, bias, requantize, column_sums)])[0]
+
+    def bmm(self, a: np.ndarray, b: np.ndarray, op: str = "nn") -> np.ndarray:
+        """A batch of products, ``C[i] = op(A[i]) @ op(B[i])``, exact; with a memory port one chain.
+
+        Parameters
+        ----------
+        a, b : int8 arrays (B, ., .)
+            Each of their matrices as in :meth:`gemm`.
+        op : str
+
+        Returns
+        -------
+        int32 array (B, M, N)
+
+        Raises
+        ------
+        As :meth:`gemm`.
+        """
+        return self.run([Bmm(a, b, op)])[0]
 
     def conv2d(self, x: np.ndarray, w: np.ndarray, *, stride=1, padding=0, dilation=1,
                bias: np.ndarray | None = None, requantize: Requantise | None = None) -> np.ndarray:

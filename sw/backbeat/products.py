@@ -12,7 +12,7 @@ from .gather import Gather, Pair
 from .memory import padded
 from .program import Job, Result
 
-__all__ = ["OPS", "Conv2d", "Conv2dInputGradient", "Conv2dWeightGradient", "Gemm", "Lowered"]
+__all__ = ["OPS", "Bmm", "Conv2d", "Conv2dInputGradient", "Conv2dWeightGradient", "Gemm", "Lowered"]
 
 #: A as stored (M, K) or, "t", (K, M); B as stored (K, N) or, "t", (N, K).
 OPS = ("nn", "nt", "tn", "tt")
@@ -144,6 +144,33 @@ class Gemm:
         a, b = _split(a, b, 0 if job.a_across else 1, 0 if job.b_across else 1)
         return Lowered(replace(job, a=a, b=b), lambda r: (r.c, r.sums) if job.sums else r.c,
                        m * n * k)
+
+
+@dataclass(frozen=True, eq=False)
+class Bmm:
+    """A batch of products; the parameters are those of :meth:`.Accelerator.bmm`."""
+
+    a: np.ndarray
+    b: np.ndarray
+    op: str = "nn"
+
+    def lower(self, _word: int) -> Lowered:
+        """See :meth:`.Accelerator.bmm` for what it raises."""
+        a, b = (np.ascontiguousarray(_operand(name, value, 3))
+                for name, value in (("a", self.a), ("b", self.b)))
+        if self.op not in OPS:
+            raise ValueError(f"op must be one of {', '.join(OPS)}, got {self.op!r}")
+        if len(a) != len(b):
+            raise ValueError(f"a and b must agree in their batch: a has shape {a.shape}, b {b.shape}")
+        job = Job(a, b, self.op)
+        m, n, k = job.shape
+        k_b = b.shape[1 if job.b_across else 2]
+        if k != k_b:
+            raise ValueError(f"a and b must agree in K for op {self.op!r}: a has shape {a.shape} "
+                             f"(K={k}), b has shape {b.shape} (K={k_b})")
+        _sizes("a and b", m, n, k)
+        a, b = _split(a, b, 1 if job.a_across else 2, 1 if job.b_across else 2)
+        return Lowered(replace(job, a=a, b=b), lambda r: r.c, job.batch * m * n * k)
 
 
 def _pair(name: str, value, least: int) -> Pair:

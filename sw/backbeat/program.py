@@ -1,6 +1,6 @@
 """A product as batches of CFU commands, for any door that takes commands."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,6 +25,9 @@ class Job:
     ``gather_a`` or ``gather_b`` says that the operand as stored is gathered from a tensor
     (N, H, W, C). ``filters`` says that ``b`` is a tensor (K, R, S, C) whose rows as stored are (tap,
     filter), the last tap first, and of whose channels the first ``filters`` are the columns.
+
+    ``a`` [B, M, K] and ``b`` [B, K, N] (as ``op`` says) are a batch of B products, without ``bias``,
+    ``spec`` and ``sums``.
     """
 
     a: np.ndarray
@@ -50,11 +53,22 @@ class Job:
     @property
     def stored(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Rows and columns of A and of B as stored (or gathered)."""
-        a = self.gather_a.shape(self.a.shape) if self.gather_a else self.a.shape
+        a = self.gather_a.shape(self.a.shape) if self.gather_a else self.a.shape[-2:]
         if self.filters is not None:
             filters, taps_y, taps_x, _ = self.b.shape
             return a, (taps_y * taps_x * filters, self.filters)
-        return a, self.gather_b.shape(self.b.shape) if self.gather_b else self.b.shape
+        return a, self.gather_b.shape(self.b.shape) if self.gather_b else self.b.shape[-2:]
+
+    @property
+    def batch(self) -> int:
+        """Number of products."""
+        return len(self.a) if self.a.ndim == 3 else 1
+
+    def members(self) -> "list[Job]":
+        """The products of a batch, or itself."""
+        if self.a.ndim != 3:
+            return [self]
+        return [replace(self, a=a, b=b) for a, b in zip(self.a, self.b, strict=True)]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -72,7 +86,7 @@ class Job:
     def compulsory_bytes(self) -> int:
         """Each operand read once, a gathered tensor as it lies, and the result written once."""
         m, n, _ = self.shape
-        return self.a.size + self.b.size + m * n * self.result_bytes
+        return self.a.size + self.b.size + self.batch * m * n * self.result_bytes
 
     @property
     def inside(self) -> tuple[int | None, int | None]:

@@ -1,6 +1,6 @@
 """Counters of an accelerator."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 __all__ = ["Stats"]
 
@@ -46,6 +46,11 @@ class Stats:
             elif f.name not in ("array_macs", "bytes_per_cycle"):
                 setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
         return self
+
+    def times(self, count: int) -> "Stats":
+        """The sums of so many of the same."""
+        return replace(self, **{f.name: getattr(self, f.name) * count for f in fields(self)
+                                if f.name not in ("array_macs", "bytes_per_cycle", "max_abs")})
 
     @property
     def utilisation(self) -> float | None:

@@ -77,6 +77,30 @@ def test_model_backend_is_exact(m, n, k, op, seed):
         np.testing.assert_array_equal(acc.gemm(a, b, op), reference(a, b, op))
 
 
+@pytest.mark.parametrize("op", OPS)
+def test_batch_is_its_products(op):
+    rng = np.random.default_rng(2)
+    (a, b), (full_a, full_b) = (
+        [np.stack(x) for x in zip(*(operands(rng, 9, 6, 21, op, low) for _ in range(5)), strict=True)]
+        for low in (-127, -128))
+    expected, full = ([reference(x, y, op) for x, y in zip(*pair, strict=True)]
+                      for pair in ((a, b), (full_a, full_b)))
+    counted = []
+    for acc in (backbeat.open("model", "4x4"), Accelerator(CoreModelBackend(ODD), ODD),
+                backbeat.open("verilator", "4x4")):
+        with acc:
+            np.testing.assert_array_equal(acc.bmm(a, b, op), expected)
+            stats, each = acc.last, acc.products
+            np.testing.assert_array_equal(acc.bmm(full_a, full_b, op), full)
+        assert (stats.products, stats.macs, len(each)) == (5, 5 * 9 * 6 * 21, 1)
+        counted.append(stats)
+    model, commands, simulated = counted
+    assert model.compulsory_bytes == a.size + b.size + 4 * 5 * 9 * 6
+    for name in ("bytes_read", "bytes_written", "descriptors"):
+        assert getattr(model, name) == getattr(simulated, name)
+    assert simulated.descriptors == 5 and commands.descriptors == 0
+
+
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 def test_model_backend_equals_the_commands(rounding):
     rng = np.random.default_rng(3)
@@ -113,7 +137,7 @@ def test_convolutions_without_a_memory_port(acc):
 def test_run_of_nothing_is_nothing():
     with backbeat.open("model") as acc:
         assert acc.run([]) == []
-        with pytest.raises(TypeError, match="products must be of Gemm, Conv2d.*got tuple as number 0"):
+        with pytest.raises(TypeError, match="products must be of Gemm, Bmm.*got tuple as number 0"):
             acc.run([(A, B)])
 
 

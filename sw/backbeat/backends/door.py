@@ -35,6 +35,14 @@ def _modulo(value: int) -> int:
     return value % 2**32
 
 
+def _together(results: list[Result]) -> Result:
+    """Of the products of a batch."""
+    total = Stats()
+    for result in results:
+        total += result.stats
+    return Result(np.stack([result.c for result in results]), None, total)
+
+
 class DoorBackend(abc.ABC):
     """Has products carried out and looks at what became of them.
 
@@ -101,6 +109,13 @@ class DoorBackend(abc.ABC):
         ValueError
             The products do not fit the device memory.
         """
+        batches = [job.members() for job in jobs]
+        results, total = self._run_members([job for batch in batches for job in batch])
+        flat = iter(results)
+        return [_together([next(flat) for _ in batch]) if job.a.ndim == 3 else next(flat)
+                for job, batch in zip(jobs, batches, strict=True)], total
+
+    def _run_members(self, jobs: list[Job]) -> tuple[list[Result], Stats]:
         results, total = [None] * len(jobs), Stats()
         chain = [n for n, job in enumerate(jobs)
                  if self.arena is not None and carriable(job, self.config, self.memory)]

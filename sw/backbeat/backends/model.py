@@ -27,8 +27,8 @@ class ModelBackend:
         results, total = [], Stats()
         for job in jobs:
             matrices = job.explicit()
-            a = matrices.a.T if job.a_across else matrices.a
-            b = matrices.b if job.b_across else matrices.b.T
+            a = matrices.a.swapaxes(-1, -2) if job.a_across else matrices.a
+            b = matrices.b if job.b_across else matrices.b.swapaxes(-1, -2)
             c, max_abs = core_model.product(a, b, job.bias, job.spec)
             stats = self._bytes(job)
             stats.max_abs = max_abs
@@ -37,9 +37,10 @@ class ModelBackend:
         return results, total
 
     def _bytes(self, job: Job) -> Stats:
-        if self.config.memory and carriable(job, self.config, self.memory):
-            return traffic(job, self.config, self.memory)
-        written = job.shape[0] * job.shape[1] * job.result_bytes
+        one = job.members()[0]
+        if self.config.memory and carriable(one, self.config, self.memory):
+            return traffic(one, self.config, self.memory).times(job.batch)
+        written = job.batch * job.shape[0] * job.shape[1] * job.result_bytes
         return Stats(bytes_read=job.compulsory_bytes - written, bytes_written=written)
 
     def close(self):

@@ -11,7 +11,9 @@
 """
 
 from .offload import OffloadReport, offload
-from .recipes import RECIPES, Fp32, Int8, Recipe
-from .site import OffloadState
+from .recipe import NEAREST, STOCHASTIC, Operand, Recipe
+from .recipes import RECIPES, recipe_of
+from .site import Observation, OffloadState, Product
 
-__all__ = ["RECIPES", "Fp32", "Int8", "OffloadReport", "OffloadState", "Recipe", "offload"]
+__all__ = ["NEAREST", "RECIPES", "STOCHASTIC", "Observation", "OffloadReport", "OffloadState",
+           "Operand", "Product", "Recipe", "offload", "recipe_of"]

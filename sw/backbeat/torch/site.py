@@ -1,31 +1,53 @@
-"""What an offloaded layer needs to have its products made."""
+"""What an offloaded operation needs to have its products made."""
 
 import enum
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
-from backbeat_rtl.core_model import MAX_K
-
 from ..accelerator import Accelerator
-from .quantise import fractions, quantise
-from .recipes import Int8
+from .quantise import Quantised, fractions, quantised
+from .recipe import Recipe
 
-__all__ = ["OffloadState", "Product", "Site"]
+__all__ = ["Observation", "OffloadState", "Places", "Product", "Site"]
 
 
 class Product(enum.Enum):
-    """A product of a layer: its number among the random draws, its op, and what A and B are."""
+    """A product of an operation: its number among the random draws, and what it multiplies."""
 
-    FORWARD = 0, "nt", "input", "weight"
-    INPUT_GRADIENT = 1, "nn", "output gradient", "weight"
-    WEIGHT_GRADIENT = 2, "tn", "output gradient", "input"
+    FORWARD = 0, "input", "weight"
+    INPUT_GRADIENT = 1, "output gradient", "weight"
+    WEIGHT_GRADIENT = 2, "output gradient", "input"
 
-    def __init__(self, number: int, op: str, a: str, b: str):
-        self.number, self.op, self.operands = number, op, (a, b)
-        #: Axes of K in A and B as stored.
-        self.axes = 1 if op[0] == "n" else 0, 0 if op[1] == "n" else 1
+    def __init__(self, number: int, *operands: str):
+        self.number, self.operands = number, operands
+
+
+@dataclass(frozen=True)
+class Observation:
+    """An operand that has become INT8, for whoever watches over the numbers.
+
+    Attributes
+    ----------
+    layer : str
+    product : Product
+    operand : str
+        "input", "weight" or "output gradient".
+    x : float32 tensor
+    values : int8 tensor of the shape of ``x``
+        The high half, if there are two.
+    scales : float32 tensor
+        Broadcasts to the shape of ``x``.
+    """
+
+    layer: str
+    product: Product
+    operand: str
+    x: torch.Tensor
+    values: torch.Tensor
+    scales: torch.Tensor
 
 
 @dataclass
@@ -33,17 +55,22 @@ class OffloadState:
     """Where the random draws of a model stand.
 
     They are a function of the seed, the step, the layer, the product, the element and of how often
-    the layer has been used within the step.
+    the layer has been used within the step; of several processes that train together, also of the rank.
 
     Parameters
     ----------
     seed : int
     step : int
         Training steps made. Whoever wants to resume a run calls :meth:`advance` after each.
+    rank : int
+    observer : callable, optional
+        Is called with an :class:`Observation` for each operand.
     """
 
     seed: int
     step: int = 0
+    rank: int = 0
+    observer: Callable[[Observation], None] | None = None
     uses: dict[int, int] = field(default_factory=dict)
 
     def advance(self):
@@ -66,74 +93,131 @@ class OffloadState:
         self.uses.clear()
 
 
+class Places:
+    """All places of a model, and what the report says of them.
+
+    Parameters
+    ----------
+    acc : Accelerator
+    recipes : callable
+        The recipe of a place by its name.
+    numbers : dict
+        Of the layers that are known beforehand. Places that show up later are numbered by their names.
+    """
+
+    def __init__(self, acc: Accelerator, recipes: Callable[[str], Recipe], numbers: dict[str, int],
+                 state: OffloadState):
+        self.acc, self.recipes, self.numbers, self.state = acc, recipes, numbers, state
+        self.sites: dict[str, Site] = {}
+        self.offloaded: list[str] = []
+        self.host: dict[str, str] = {}
+
+    def site(self, name: str) -> "Site":
+        if name not in self.sites:
+            number = self.numbers.get(name)
+            if number is None:
+                number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7]) | 1 << 56
+            self.sites[name] = Site(number, name, self.acc, self.recipes(name), self.state, self)
+        return self.sites[name]
+
+    def made(self, name: str):
+        """A product of this place has been made on the accelerator."""
+        if name not in self.offloaded:
+            self.offloaded.append(name)
+
+    def leave(self, name: str, reason: str):
+        """This place stays on the host."""
+        if name not in self.host:
+            self.host[name] = reason
+            if name in self.offloaded:
+                self.offloaded.remove(name)
+
+
 @dataclass(frozen=True)
 class Site:
-    """A layer's place on the accelerator.
+    """A place in the model whose products are made on the accelerator.
 
     Parameters
     ----------
     layer : int
-        Number among the offloaded layers.
+        Its number among the random draws.
     name : str
-        Of the layer, for messages.
+        For messages.
+    places : Places
+        Where its neighbours are.
     """
 
     layer: int
     name: str
     acc: Accelerator
-    recipe: Int8
+    recipe: Recipe
     state: OffloadState
+    places: "Places"
 
     def __deepcopy__(self, memo):
         """A copy of the model shares the accelerator."""
         return self
 
-    def product(self, product: Product, a: torch.Tensor, b: torch.Tensor,
-                use: tuple[int, int] | None = None) -> torch.Tensor:
-        """``op(A) @ op(B)`` through INT8.
+    def part(self, name: str) -> "Site":
+        """A place within this one."""
+        return self.places.site(f"{self.name}.{name}")
+
+    def leave(self, reason: str):
+        """This place stays on the host: for the report. Returns NotImplemented."""
+        self.places.leave(self.name, reason)
+        return NotImplemented
+
+    def use(self) -> tuple[int, int] | None:
+        """Begins a use of the place. Evaluation must not move on the draws of the step it interrupts."""
+        return self.state.use(self.layer) if torch.is_grad_enabled() else None
+
+    def quantised(self, product: Product, which: int, x: torch.Tensor, dim: "int | tuple[int, ...]",
+                  use: tuple[int, int] | None) -> Quantised:
+        """An operand of a product, as the recipe wants it.
 
         Parameters
         ----------
-        product : Product
-        a, b : float32 tensors
-            As stored for the product's op.
-        use : (int, int), optional
-            What :meth:`OffloadState.use` gave: A is rounded as the recipe wants it for gradients.
+        which : int
+            Of ``product.operands``.
+        x : float32 tensor
+        dim : int or tuple of int
+            The axes that are summed over.
+        use : (int, int) or None
+            What :meth:`use` gave in the forward pass.
+        """
+        x = x.contiguous()
+        operand = getattr(self.recipe, product.name.lower())[which]
+        fraction = None
+        if operand.rounding == "stochastic":
+            step, count = use
+            fraction = fractions(x.shape, ((self.state.seed + self.recipe.seed) % 2**64, step),
+                                 (count + (self.state.rank << 32), product.number, self.layer))
+        result = quantised(x, dim, operand, fraction)
+        if self.state.observer is not None:
+            self.state.observer(Observation(self.name, product, product.operands[which], x,
+                                            torch.from_numpy(result.parts[0][1]), result.scales))
+        return result
+
+    def sums(self, *sums: list) -> list[torch.Tensor]:
+        """Sums of exact products, all of them in one chain.
+
+        Parameters
+        ----------
+        sums : lists of (int, product)
+            What :meth:`.Accelerator.run` takes, and factors.
 
         Returns
         -------
-        float32 tensor [M, N]
-
-        Raises
-        ------
-        TypeError, ValueError
-            An operand is not float32, or not finite. Names it and the layer.
+        list of float32 tensors
         """
-        fraction = None
-        if use is not None and self.recipe.gradient_rounding == "stochastic":
-            step, count = use
-            fraction = fractions(a.shape, (self.state.seed, step),
-                                 (count, product.number, self.layer))
-        values_a, scales_a = self._quantised(product, 0, a, fraction)
-        values_b, scales_b = self._quantised(product, 1, b)
-        c = torch.from_numpy(self._exact(product, values_a.numpy(), values_b.numpy()))
-        return (c * scales_a.view(-1, 1)).mul_(scales_b.view(1, -1))
-
-    def _quantised(self, product: Product, side: int, x: torch.Tensor, fraction=None):
-        what = f"layer {self.name!r}: the {product.operands[side]}"
-        if x.dtype != torch.float32:
-            raise TypeError(f"{what} must be float32, got {x.dtype}")
-        values, scales = quantise(x.contiguous(), product.axes[side], fraction)
-        if not scales.isfinite().all():
-            raise ValueError(f"{what} has values that are not finite (NaN or infinity)")
-        return values, scales
-
-    def _exact(self, product: Product, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """The integer product; one whose K is too long for INT32 is made in parts."""
-        axis_a, axis_b = product.axes
-        if a.shape[axis_a] <= MAX_K:
-            return self.acc.gemm(a, b, product.op)
-        edges = range(MAX_K, a.shape[axis_a], MAX_K)
-        parts = zip(np.split(a, edges, axis_a), np.split(b, edges, axis_b), strict=True)
-        return sum(self.acc.gemm(np.ascontiguousarray(x), np.ascontiguousarray(y),
-                                 product.op).astype(np.int64) for x, y in parts)
+        results = iter(self.acc.run([product for terms in sums for _, product in terms]))
+        out = []
+        for terms in sums:
+            if len(terms) == 1 and terms[0][0] == 1:
+                out.append(torch.from_numpy(next(results)).to(torch.float32))
+            else:
+                # Of parts of 16 bits, or of a sum too long for INT32.
+                total = sum(factor * torch.from_numpy(next(results)).to(torch.int64)
+                            for factor, _ in terms)
+                out.append(total.to(torch.float32))
+        return out
