@@ -221,6 +221,12 @@ class _Geometry:
             self.padding, self.dilation, self.kernel, strict=True))
         return Gather(self.size, self.kernel, (1, 1), self.dilation, origin, self.stride)
 
+    def spread(self, channels: int, word: int) -> bool:
+        """Whether few channels, filled up, are so much more than their patches are: the patches are
+        made here then. The core would read and multiply the filling once for every tap."""
+        taps = self.kernel[0] * self.kernel[1]
+        return taps * padded(channels, word) >= 2 * padded(taps * channels, word)
+
     def check(self, name: str, value: np.ndarray, images: int):
         if value.shape[:3] != (images, *self.out):
             raise ValueError(f"{name} must have shape ({images}, {self.out[0]}, {self.out[1]}, K) for "
@@ -252,9 +258,13 @@ class Conv2d:
         _sizes("x and w", m, filters, k)
         _epilogue(self.bias, self.requantize, filters)
         x, w = _split(x, w, 3, 3)
-        pixel = padded(x.shape[3], word)
-        x, w = _pixels(x, pixel), _pixels(w, pixel).reshape(filters, -1)
-        job = Job(x, w, "nt", self.bias, self.requantize, gather_a=geometry.patches)
+        gather = geometry.patches
+        if geometry.spread(x.shape[3], word):
+            x, gather = gather.matrix(x), None
+        else:
+            pixel = padded(x.shape[3], word)
+            x, w = _pixels(x, pixel), _pixels(w, pixel)
+        job = Job(x, np.ascontiguousarray(w).reshape(filters, -1), "nt", self.bias, self.requantize, gather_a=gather)
         return Lowered(job, lambda r: r.c.reshape(-1, p, q, filters), m * filters * k)
 
 
@@ -318,6 +328,9 @@ class Conv2dWeightGradient:
         _sizes("dy and x", m, n, k)
         _epilogue(None, self.requantize, n)
         dy, x = _split(dy, x, 0, 0)
+        if self.requantize is None and geometry.spread(channels, word):
+            job = Job(np.ascontiguousarray(dy).reshape(-1, filters), geometry.patches.matrix(x), "tn")
+            return Lowered(job, lambda r: r.c.reshape(filters, *kernel, channels), m * n * k)
         pixel = padded(channels, word)
         x = _pixels(x, pixel)
         spec = None if self.requantize is None else _per_pixel(self.requantize, n, channels, pixel)

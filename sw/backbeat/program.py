@@ -70,6 +70,10 @@ class Job:
             return [self]
         return [replace(self, a=a, b=b) for a, b in zip(self.a, self.b, strict=True)]
 
+    def first(self) -> "Job":
+        """The first of a batch, or itself: they are all of one shape."""
+        return replace(self, a=self.a[0], b=self.b[0]) if self.a.ndim == 3 else self
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """M, N, K."""

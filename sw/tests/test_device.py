@@ -145,6 +145,16 @@ def test_convolution_and_its_gradients_equal_pytorch(config, memory, low, seed):
         assert acc.stats.descriptors == acc.stats.products == 3, "all of them through memory"
 
 
+@pytest.mark.parametrize(("channels", "gathered"), [(1, False), (3, False), (4, True), (8, True)])
+def test_only_few_channels_become_patches_before(channels, gathered):
+    x, w, dy = (np.ones(shape, np.int8) for shape in ((2, 6, 6, channels), (4, 3, 3, channels),
+                                                      (2, 4, 4, 4)))
+    forward, gradient = Conv2d(x, w).lower(8).job, Conv2dWeightGradient(dy, x, 3).lower(8).job
+    assert (forward.gather_a is not None, gradient.gather_b is not None) == (gathered, gathered)
+    assert forward.shape[2] == gradient.shape[1] == 9 * (8 if gathered else channels)
+    assert Conv2d(x, w).lower(1).job.gather_a is not None, "nothing is filled up without a port"
+
+
 @pytest.mark.parametrize("low", [-127, -128])
 def test_requantised_convolution_is_that_of_its_sums(low):
     rng = np.random.default_rng(8)

@@ -37,7 +37,7 @@ class ModelBackend:
         return results, total
 
     def _bytes(self, job: Job) -> Stats:
-        one = job.members()[0]
+        one = job.first()
         if self.config.memory and carriable(one, self.config, self.memory):
             return traffic(one, self.config, self.memory).times(job.batch)
         written = job.batch * job.shape[0] * job.shape[1] * job.result_bytes
