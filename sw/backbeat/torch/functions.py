@@ -10,7 +10,7 @@ from backbeat_rtl.isa import MAX_K
 
 from ..products import Bmm, Conv2d, Conv2dInputGradient, Conv2dWeightGradient, Gemm
 from .quantise import Quantised
-from .site import Product, Site
+from .site import Making, Product, Site
 
 __all__ = ["Convolution", "MatMul", "Window"]
 
@@ -30,7 +30,8 @@ class MatMul(torch.autograd.Function):
     def forward(ctx, a, b, site: Site, use: tuple[int, int] | None, across: bool):
         ctx.save_for_backward(a, b)
         ctx.site, ctx.use, ctx.across = site, use, across
-        return _matmul(site, Product.FORWARD, a, b, "nt" if across else "nn", None)
+        y, = site.make(_matmul(site, Product.FORWARD, a, b, "nt" if across else "nn", None))
+        return y
 
     @staticmethod
     @once_differentiable
@@ -43,10 +44,10 @@ class MatMul(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             db = (_matmul(site, Product.WEIGHT_GRADIENT, dy, a, "tn", use) if ctx.across
                   else _matmul(site, Product.WEIGHT_GRADIENT, a, dy, "tn", use, (1, 0)))
-        return da, db, None, None, None
+        return *site.make(da, db), None, None, None
 
 
-def _matmul(site: Site, product: Product, a, b, op: str, use, sides=(0, 1)) -> torch.Tensor:
+def _matmul(site: Site, product: Product, a, b, op: str, use, sides=(0, 1)) -> Making:
     """``op(A) @ op(B)``; ``sides``: which operand of the product each of them is."""
     axes = (-1 if op[0] == "n" else -2), (-2 if op[1] == "n" else -1)
     qa = site.quantised(product, sides[0], a, axes[0], use)
@@ -62,10 +63,10 @@ def _matmul(site: Site, product: Product, a, b, op: str, use, sides=(0, 1)) -> t
     pairs = [(qa, qb)]
     if edges:       # the sum is too long for INT32
         pairs = zip(parts(qa, axes[0]), parts(qb, axes[1]), strict=True)
-    c, = site.sums([term for x, y in pairs for term in _terms(x, y, lambda u, v: kind(u, v, op))])
     sa, sb = (q.scales if axis == wanted else q.scales.mT
               for q, axis, wanted in ((qa, axes[0], -1), (qb, axes[1], -2)))
-    return c.mul_(sa).mul_(sb)
+    return Making([[term for x, y in pairs for term in _terms(x, y, lambda u, v: kind(u, v, op))]],
+                  lambda c: c.mul_(sa).mul_(sb))
 
 
 @dataclass(frozen=True)
@@ -106,20 +107,23 @@ class Convolution(torch.autograd.Function):
     def forward(ctx, x, w, site: Site, use: tuple[int, int] | None, window: Window, transposed: bool):
         ctx.save_for_backward(x, w)
         ctx.site, ctx.use, ctx.window, ctx.transposed = site, use, window, transposed
-        return (_spread if transposed else _correlate)(site, Product.FORWARD, x, w, window, None)
+        y, = site.make((_spread if transposed else _correlate)(
+            site, Product.FORWARD, x, w, window, None))
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy):
         x, w = ctx.saved_tensors
+        site, window, use = ctx.site, ctx.window, ctx.use
         dx = dw = None
         if ctx.needs_input_grad[0]:
             dx = (_correlate if ctx.transposed else _spread)(
-                ctx.site, Product.INPUT_GRADIENT, dy, w, ctx.window, ctx.use)
+                site, Product.INPUT_GRADIENT, dy, w, window, use)
         if ctx.needs_input_grad[1]:
-            dw = (_gradient(ctx.site, x, dy, ctx.window, ctx.use, (1, 0)) if ctx.transposed
-                  else _gradient(ctx.site, dy, x, ctx.window, ctx.use, (0, 1)))
-        return dx, dw, None, None, None, None
+            dw = (_gradient(site, x, dy, window, use, (1, 0)) if ctx.transposed
+                  else _gradient(site, dy, x, window, use, (0, 1)))
+        return *site.make(dx, dw), None, None, None, None
 
 
 def _pixels(x: torch.Tensor, groups: int) -> torch.Tensor:
@@ -139,30 +143,33 @@ def _group(q: Quantised, axis: int, number: int) -> Quantised:
                            for factor, values in q.parts), None)
 
 
-def _images(site: Site, product: Product, x, w, window: Window, use, w_axes, make) -> torch.Tensor:
+def _images(site: Site, product: Product, x, w, window: Window, use, w_axes, make) -> Making:
     """A product whose result is images: each a scale of its own, and one per channel of the result."""
     groups = window.groups
     qx = site.quantised(product, 0, _pixels(x, groups), (1, 2, 4), use)
     qw = site.quantised(product, 1, _filters(w, groups), w_axes, use)
-    sums = site.sums(*(_terms(_group(qx, 3, g), _group(qw, 0, g), make) for g in range(groups)))
-    y = sums[0].unsqueeze(3) if groups == 1 else torch.stack(sums, 3)
-    y.mul_(qx.scales).mul_(qw.scales.reshape(len(qw.scales), -1))
-    return y.flatten(3).permute(0, 3, 1, 2)
+
+    def finish(*sums):
+        y = sums[0].unsqueeze(3) if groups == 1 else torch.stack(sums, 3)
+        y.mul_(qx.scales).mul_(qw.scales.reshape(len(qw.scales), -1))
+        return y.flatten(3).permute(0, 3, 1, 2)
+
+    return Making([_terms(_group(qx, 3, g), _group(qw, 0, g), make) for g in range(groups)], finish)
 
 
-def _correlate(site: Site, product: Product, x, w, window: Window, use) -> torch.Tensor:
+def _correlate(site: Site, product: Product, x, w, window: Window, use) -> Making:
     """[N, C, H, W] to [N, K, P, Q]."""
     return _images(site, product, x, w, window, use, (2, 3, 4),
                    lambda a, b: Conv2d(a, b, **window.moves))
 
 
-def _spread(site: Site, product: Product, dy, w, window: Window, use) -> torch.Tensor:
+def _spread(site: Site, product: Product, dy, w, window: Window, use) -> Making:
     """[N, K, P, Q] to [N, C, H, W]."""
     return _images(site, product, dy, w, window, use, (1, 2, 3),
                    lambda a, b: Conv2dInputGradient(a, b, window.size, **window.moves))
 
 
-def _gradient(site: Site, dy, x, window: Window, use, sides: tuple[int, int]) -> torch.Tensor:
+def _gradient(site: Site, dy, x, window: Window, use, sides: tuple[int, int]) -> Making:
     """[N, K, P, Q] and [N, C, H, W] to [K, C / groups, R, S]."""
     product, groups = Product.WEIGHT_GRADIENT, window.groups
     qy = site.quantised(product, sides[0], _pixels(dy, groups), (0, 1, 2), use)
@@ -176,8 +183,10 @@ def _gradient(site: Site, dy, x, window: Window, use, sides: tuple[int, int]) ->
                 for n in range(0, len(dy), images) for factor, u, v in (
                     (fa * fb, u, v) for fa, u in a.parts for fb, v in b.parts)]
 
-    sums = site.sums(*(parts(_group(qy, 3, g), _group(qx, 3, g)) for g in range(groups)))
-    dw = torch.stack(sums)          # [groups, K / groups, R, S, C / groups]
-    dw.mul_(qy.scales.reshape(qy.scales.shape[3], -1, 1, 1, 1))
-    dw.mul_(qx.scales.reshape(qx.scales.shape[3], 1, 1, 1, -1))
-    return dw.flatten(0, 1).permute(0, 3, 1, 2)
+    def finish(*sums):
+        dw = torch.stack(sums)          # [groups, K / groups, R, S, C / groups]
+        dw.mul_(qy.scales.reshape(qy.scales.shape[3], -1, 1, 1, 1))
+        dw.mul_(qx.scales.reshape(qx.scales.shape[3], 1, 1, 1, -1))
+        return dw.flatten(0, 1).permute(0, 3, 1, 2)
+
+    return Making([parts(_group(qy, 3, g), _group(qx, 3, g)) for g in range(groups)], finish)

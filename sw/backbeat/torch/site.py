@@ -11,7 +11,7 @@ from ..accelerator import Accelerator
 from .quantise import Quantised, fractions, quantised
 from .recipe import Recipe
 
-__all__ = ["Observation", "OffloadState", "Places", "Product", "Site"]
+__all__ = ["Making", "Observation", "OffloadState", "Places", "Product", "Site"]
 
 
 class Product(enum.Enum):
@@ -198,26 +198,36 @@ class Site:
                                             torch.from_numpy(result.parts[0][1]), result.scales))
         return result
 
-    def sums(self, *sums: list) -> list[torch.Tensor]:
-        """Sums of exact products, all of them in one chain.
+    def make(self, *makings: "Making | None") -> list[torch.Tensor | None]:
+        """Makes them all in one chain; None stays None."""
+        products = [product for making in makings if making is not None
+                    for terms in making.sums for _, product in terms]
+        results = iter(self.acc.run(products))
+        return [making if making is None else making.finish(*(
+            _total([(factor, next(results)) for factor, _ in terms]) for terms in making.sums))
+            for making in makings]
 
-        Parameters
-        ----------
-        sums : lists of (int, product)
-            What :meth:`.Accelerator.run` takes, and factors.
 
-        Returns
-        -------
-        list of float32 tensors
-        """
-        results = iter(self.acc.run([product for terms in sums for _, product in terms]))
-        out = []
-        for terms in sums:
-            if len(terms) == 1 and terms[0][0] == 1:
-                out.append(torch.from_numpy(next(results)).to(torch.float32))
-            else:
-                # Of parts of 16 bits, or of a sum too long for INT32.
-                total = sum(factor * torch.from_numpy(next(results)).to(torch.int64)
-                            for factor, _ in terms)
-                out.append(total.to(torch.float32))
-        return out
+@dataclass(frozen=True)
+class Making:
+    """A tensor to be made of exact products.
+
+    Attributes
+    ----------
+    sums : list of lists of (int, product)
+        What :meth:`.Accelerator.run` takes, with factors; each list is summed up.
+    finish : callable
+        From those sums (float32 tensors, not used otherwise) to the result.
+    """
+
+    sums: list[list[tuple]]
+    finish: Callable[..., torch.Tensor]
+
+
+def _total(terms: list[tuple]) -> torch.Tensor:
+    """The sum of int32 arrays times integers, as float32."""
+    if len(terms) == 1 and terms[0][0] == 1:
+        return torch.from_numpy(terms[0][1]).to(torch.float32)
+    # Of parts of 16 bits, or of a sum too long for INT32.
+    return sum(factor * torch.from_numpy(values).to(torch.int64)
+               for factor, values in terms).to(torch.float32)
