@@ -8,7 +8,7 @@ from backbeat_rtl import isa
 from backbeat_rtl.config import Config
 from backbeat_rtl.isa import DescriptorOp
 
-from .memory import Arena, Memory, padded
+from .memory import ALIGNMENT, Arena, Memory, padded
 from .planner import plan
 from .plans import NoPlanError, Plan
 from .plans import fewest_bytes as fewest_planned
@@ -16,7 +16,7 @@ from .program import Job, Result
 from .stats import Stats
 
 __all__ = ["DESCRIPTOR_BYTES", "FETCHED_BEATS", "RECORD_BEATS", "Chain", "Entry", "carriable",
-           "collect", "compile_chain", "fewest_bytes", "plan_job", "traffic"]
+           "collect", "compile_chain", "fewest_bytes", "footprint", "plan_job", "traffic"]
 
 DESCRIPTOR_BYTES = 4 * isa.DESCRIPTOR_WORDS
 #: Words of 8 bytes that the core reads of a descriptor, and that it writes into it.
@@ -90,6 +90,15 @@ def carriable(job: Job, config: Config, memory: Memory) -> bool:
     except NoPlanError:
         return False
     return True
+
+
+def footprint(job: Job) -> int:
+    """Bytes of device memory that a job needs at most; less if it shares operands with others."""
+    m, n, _ = job.shape
+    operands = [x.size // x.shape[-1] * padded(x.shape[-1]) for x in (job.a, job.b)]
+    others = [m * padded(n * job.result_bytes), padded(4 * n) * job.sums,
+              16 * n * (job.spec is not None), DESCRIPTOR_BYTES]
+    return sum(padded(size, ALIGNMENT) for size in (*operands, *others))
 
 
 def traffic(job: Job, config: Config, memory: Memory) -> Stats:

@@ -301,6 +301,18 @@ def test_full_memory_is_an_error():
     np.testing.assert_array_equal(acc.gemm(a[:9], a[:, :9].copy()), np.full((9, 9), 300))
 
 
+def test_products_that_are_too_many_for_the_memory_are_several_chains():
+    acc = open_models(CONFIGS[0], Memory(size=1 << 14))
+    rung = []
+    ring = acc._backend._run_chain
+    acc._backend._run_chain = lambda jobs: rung.append(len(jobs)) or ring(jobs)
+    rng = np.random.default_rng(5)
+    a, b = random_int8(rng, (20, 17, 24)), random_int8(rng, (20, 24, 19))
+    np.testing.assert_array_equal(acc.bmm(a, b), a.astype(np.int32) @ b.astype(np.int32))
+    assert len(rung) > 2 and sum(rung) == 20 and rung[0] == max(rung) > 3
+    assert acc.stats.descriptors == 20
+
+
 def test_arena_gives_each_its_own_bytes():
     arena = Arena(np.zeros(4096, np.uint8))
     array = np.arange(15, dtype=np.int8).reshape(5, 3)

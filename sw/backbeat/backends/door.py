@@ -8,7 +8,7 @@ from backbeat_rtl import isa
 from backbeat_rtl.config import WORD, Config
 from backbeat_rtl.isa import ERRORS, Error, Op, Read, Write, function_id
 
-from ..device import FETCHED_BEATS, RECORD_BEATS, Chain, carriable, collect, compile_chain
+from ..device import FETCHED_BEATS, RECORD_BEATS, Chain, carriable, collect, compile_chain, footprint
 from ..errors import AcceleratorError
 from ..memory import Arena, Memory
 from ..program import Batch, Job, Program, Result, column_sums, compile_job
@@ -107,7 +107,7 @@ class DoorBackend(abc.ABC):
         AcceleratorError
             The core reports an error or makes no progress. It has been reset.
         ValueError
-            The products do not fit the device memory.
+            A product does not fit the device memory.
         """
         batches = [job.members() for job in jobs]
         results, total = self._run_members([job for batch in batches for job in batch])
@@ -119,9 +119,9 @@ class DoorBackend(abc.ABC):
         results, total = [None] * len(jobs), Stats()
         chain = [n for n, job in enumerate(jobs)
                  if self.arena is not None and carriable(job, self.config, self.memory)]
-        if chain:
-            through_memory, stats = self._run_chain([jobs[n] for n in chain])
-            for number, result in zip(chain, through_memory, strict=True):
+        for part in self._parts(chain, jobs):
+            through_memory, stats = self._run_chain([jobs[n] for n in part])
+            for number, result in zip(part, through_memory, strict=True):
                 results[number] = result
             total += stats
         for number, job in enumerate(jobs):
@@ -129,6 +129,18 @@ class DoorBackend(abc.ABC):
                 results[number] = self._run_commands(job)
                 total += results[number].stats
         return results, total
+
+    def _parts(self, chain: list[int], jobs: list[Job]) -> list[list[int]]:
+        """The numbers of jobs, in as few chains as fit the device memory."""
+        parts, room = [], 0
+        for number in chain:
+            need = footprint(jobs[number])
+            if not parts or need > room:
+                parts.append([])
+                room = self.memory.size
+            parts[-1].append(number)
+            room -= need
+        return parts
 
     def _run_commands(self, job: Job) -> Result:
         job = job.explicit()
