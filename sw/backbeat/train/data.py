@@ -1,13 +1,15 @@
-"""The data sets: scikit-learn's digits, and MNIST from a directory."""
+"""The data sets: scikit-learn's digits, MNIST from a directory, a regression and a text."""
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from .idx import read_idx
+from .text import read_text, windows
 
 __all__ = ["Data", "load"]
 
@@ -15,31 +17,47 @@ SOURCE = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 TEST_SHARE = 0.2
 CLASSES = 10
 SIZES = {"digits": 8, "mnist": 28}
+#: Of the regression: rows, and the seed of the only set there is.
+ROWS, ROWS_SEED = 3000, 0
 
 
 @dataclass(frozen=True)
 class Data:
-    """Normalised images and their labels.
+    """Samples and targets, along the first axis.
 
     Attributes
     ----------
-    train_x, test_x : float32 tensor [N, 1, H, W]
-        The pixels of ``train_x`` have mean 0 and standard deviation 1.
-    train_y, test_y : int64 tensor [N]
+    train_x, test_x : tensor
+        Images float32 [N, 1, H, W] (over all of ``train_x`` mean 0 and standard deviation 1), rows
+        float32 [N, F] (each feature likewise), or windows of a text int64 [N, T].
+    train_y, test_y : tensor
+        Classes int64 [N], values float32 [N, 1] (normalised likewise), or the next tokens int64
+        [N, T].
+    scale : float
+        What the values were divided by.
     """
 
     train_x: torch.Tensor
     train_y: torch.Tensor
     test_x: torch.Tensor
     test_y: torch.Tensor
+    scale: float = 1.0
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of it all, in hex."""
         digest = hashlib.sha256()
         for tensor in (self.train_x, self.train_y, self.test_x, self.test_y):
-            digest.update(tensor.numpy())
+            digest.update(_elements(tensor).numpy())
         return digest.hexdigest()
+
+
+def _elements(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor or, if it is a view, the part of memory that it covers: windows overlap."""
+    if tensor.is_contiguous():
+        return tensor
+    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.as_strided((reach + 1,), (1,))
 
 
 def _find(directory: Path, part: str, kind: str, dimensions: int) -> Path | None:
@@ -78,40 +96,70 @@ def _mnist(directory: Path | None) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def load(name: str, directory: Path | None, seed: int) -> Data:
-    """A data set; one without a test part of its own is split 80/20, stratified, by the seed.
+def _split(x: np.ndarray, y: np.ndarray, seed: int, stratify: np.ndarray | None = None):
+    """80/20, by the seed."""
+    from sklearn.model_selection import train_test_split
 
-    Parameters
-    ----------
-    name : str
-        "digits" (1,797 images of 8 x 8) or "mnist" (any number of 28 x 28).
-    directory : Path, optional
-        Where MNIST's files lie.
+    x, test_x, y, test_y = train_test_split(x, y, test_size=TEST_SHARE, stratify=stratify,
+                                            random_state=seed)
+    return [(x, y), (test_x, test_y)]
 
-    Raises
-    ------
-    FileNotFoundError
-        No MNIST there; says which files were looked for, and where to get them.
-    ValueError
-        A broken file, or a directory for digits, which come with scikit-learn.
-    """
+
+def _images(name: str, directory: Path | None, seed: int) -> Data:
     if name == "digits":
-        if directory is not None:
-            raise ValueError(f"--data is for the mnist tasks, digits need none: got {directory}")
         from sklearn.datasets import load_digits
         images, labels = load_digits(return_X_y=True)
         parts = [(images.reshape(-1, SIZES[name], SIZES[name]), labels)]
     else:
         parts = _mnist(directory)
     if len(parts) == 1:
-        from sklearn.model_selection import train_test_split
-        images, labels = parts[0]
-        x, test_x, y, test_y = train_test_split(images, labels, test_size=TEST_SHARE,
-                                                stratify=labels, random_state=seed)
-        parts = [(x, y), (test_x, test_y)]
+        parts = _split(*parts[0], seed, stratify=parts[0][1])
     mean, deviation = parts[0][0].mean(), parts[0][0].std() or 1.0
     tensors = []
     for x, y in parts:
         tensors.append(torch.from_numpy(((x - mean) / deviation).astype(np.float32)).unsqueeze(1))
         tensors.append(torch.from_numpy(y.astype(np.int64)))
     return Data(*tensors)
+
+
+def _friedman(seed: int) -> Data:
+    """Ten features in 0...1, five of which matter, and noise of variance 1: no MSE is below it.
+
+    ``y = 10 sin(pi x0 x1) + 20 (x2 - 0.5)**2 + 10 x3 + 5 x4 + noise``; Friedman, Multivariate
+    Adaptive Regression Splines, 1991.
+    """
+    from sklearn.datasets import make_friedman1
+
+    x, y = make_friedman1(ROWS, noise=1.0, random_state=ROWS_SEED)
+    parts = _split(x, y[:, None], seed)
+    (x_mean, x_deviation), (mean, deviation) = ((a.mean(0), a.std(0)) for a in parts[0])
+    tensors = []
+    for x, y in parts:
+        tensors.append(torch.from_numpy(((x - x_mean) / x_deviation).astype(np.float32)))
+        tensors.append(torch.from_numpy(((y - mean) / deviation).astype(np.float32)))
+    return Data(*tensors, scale=float(deviation[0]))
+
+
+def load(name: str, path: Path | None, seed: int) -> Data:
+    """A data set; one without a test part of its own is split 80/20 by the seed, a text by position.
+
+    Parameters
+    ----------
+    name : str
+        "digits" (1,797 images of 8 x 8), "mnist" (any number of 28 x 28), "friedman" (a regression)
+        or "text".
+    path : Path, optional
+        The directory where MNIST's files lie, or a text file.
+
+    Raises
+    ------
+    FileNotFoundError
+        No MNIST there; says which files were looked for, and where to get them.
+    ValueError
+        A broken file, or a path where none is needed.
+    """
+    if name in ("digits", "friedman") and path is not None:
+        raise ValueError(f"--data is for the mnist tasks and char-gpt, the others need none: got {path}")
+    if name == "text":
+        return Data(*windows(read_text(path)))
+    return _friedman(seed) if name == "friedman" else _images(name, path, seed)

@@ -9,6 +9,7 @@ import torch
 
 from ..files import write_atomically
 from .curves import curves
+from .distributed import Ranks
 from .settings import Settings
 from .trainer import Trainer
 
@@ -16,7 +17,7 @@ __all__ = ["Run"]
 
 
 class Run:
-    """Reads and writes the folder.
+    """Reads and writes the folder. Of several ranks, the first one does, for all.
 
     Parameters
     ----------
@@ -28,40 +29,54 @@ class Run:
         self.config, self.metrics, self.checkpoint, self.picture = (
             directory / name for name in ("config.json", "metrics.jsonl", "checkpoint.pt", "curves.png"))
 
-    def create(self, settings: Settings, overwrite: bool):
+    def create(self, settings: Settings, overwrite: bool, ranks: Ranks | None = None):
         """
         Raises
         ------
         ValueError
             It holds a run already, and may not be overwritten.
         """
+        (ranks or Ranks()).first(lambda: self._create(settings, overwrite))
+
+    def _create(self, settings: Settings, overwrite: bool) -> bytes:
         if self.checkpoint.exists() and not overwrite:
             raise ValueError(f"{self.directory} holds a run already: go on with --resume "
                              f"{self.directory}, or begin anew with --overwrite")
         for path in (self.checkpoint, self.picture):
             path.unlink(missing_ok=True)
-        self.write_settings(settings)
+        return self._write(settings)
 
-    def write_settings(self, settings: Settings):
-        write_atomically(self.config, (json.dumps(asdict(settings), indent=2) + "\n").encode())
+    def write_settings(self, settings: Settings, ranks: Ranks | None = None):
+        (ranks or Ranks()).first(lambda: self._write(settings))
 
-    def settings(self) -> Settings:
+    def _write(self, settings: Settings) -> bytes:
+        text = (json.dumps(asdict(settings), indent=2) + "\n").encode()
+        write_atomically(self.config, text)
+        return text
+
+    def settings(self, ranks: Ranks | None = None) -> Settings:
         """
         Raises
         ------
         FileNotFoundError, ValueError
             There is no run, or its config.json is broken.
         """
-        for path in (self.config, self.checkpoint):
-            if not path.exists():
-                raise FileNotFoundError(f"no run to resume in {self.directory}: no {path.name}")
+        text = (ranks or Ranks()).first(self._read)
         try:
-            return Settings(**json.loads(self.config.read_text()))
+            return Settings(**json.loads(text))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{self.config} is broken: {error}") from None
 
+    def _read(self) -> bytes:
+        for path in (self.config, self.checkpoint):
+            if not path.exists():
+                raise FileNotFoundError(f"no run to resume in {self.directory}: no {path.name}")
+        return self.config.read_bytes()
+
     def save(self, trainer: Trainer):
         """Everything but the curves. Metrics are those in the checkpoint: they cannot disagree."""
+        if trainer.ranks.rank:
+            return
         buffer = io.BytesIO()
         torch.save(trainer.state_dict(), buffer)
         write_atomically(self.checkpoint, buffer.getvalue())
@@ -75,7 +90,7 @@ class Run:
         ValueError
             The checkpoint is broken, or of other data.
         """
-        data = io.BytesIO(self.checkpoint.read_bytes())
+        data = io.BytesIO(trainer.ranks.first(self.checkpoint.read_bytes))
         try:
             state = torch.load(data, weights_only=True)
         except Exception as error:  # zip, pickle and tensors each have their own
@@ -87,5 +102,5 @@ class Run:
 
     def draw(self, trainer: Trainer):
         """Writes the curves of the complete epochs."""
-        if trainer.history:
+        if trainer.history and not trainer.ranks.rank:
             write_atomically(self.picture, curves(trainer.history))

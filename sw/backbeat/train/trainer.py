@@ -1,26 +1,34 @@
 """The training loop. All that a step depends on is in its state, so it can stop between any two."""
 
 import hashlib
+import math
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
-from torch.nn import functional as F
 
 from ..accelerator import Accelerator
 from ..torch import offload
 from .data import Data
+from .distributed import Ranks
+from .loading import batches
+from .optimisers import optimiser, rate
 from .settings import Settings
-from .tasks import TASKS, initialise
+from .tasks import TASKS
 
-__all__ = ["Sums", "Trainer", "digest"]
+__all__ = ["NotFiniteError", "Sums", "Trainer", "digest"]
 
 #: Larger than in training: nothing is kept for a backward pass.
 EVALUATION_BATCH = 256
+
+
+class NotFiniteError(ValueError):
+    """A loss or a gradient is infinite or NaN: the run cannot go on."""
 
 
 def digest(model: nn.Module) -> str:
@@ -36,20 +44,12 @@ def digest(model: nn.Module) -> str:
 class Sums:
     """Of the steps of an epoch."""
 
-    images: int = 0
-    correct: int = 0
+    samples: int = 0
+    hits: int = 0
     loss: float = 0.0
     cycles: int = 0
     macs: int = 0
     seconds: float = 0.0
-
-    def metrics(self, array_macs: int) -> dict:
-        """``seconds`` are of the training steps and of the evaluation so far."""
-        return {"train_loss": self.loss / max(self.images, 1),
-                "train_accuracy": self.correct / max(self.images, 1),
-                "cycles": self.cycles, "macs": self.macs,
-                "utilisation": self.macs / (self.cycles * array_macs) if self.cycles else None,
-                "seconds": self.seconds}
 
 
 @contextmanager
@@ -78,34 +78,57 @@ class Trainer:
     settings : Settings
     data : Data
     acc : Accelerator
+    workers : int
+        Processes that load batches. The result does not depend on it.
+    ranks : Ranks
+        With several, every batch is divided among them, and the gradient is the mean over the whole
+        batch as ever. Normalisations over a batch see the rank's share only.
 
     Attributes
     ----------
-    model : nn.Sequential
+    model : nn.Module
+    task : Task
     report : OffloadReport
+    samples : int
+        In an epoch.
     epoch : int
         Epochs that are complete.
     position : int
-        Images of the next one that have been trained on.
+        Samples of the next one that have been trained on.
     sums : Sums
-        Of the epoch begun.
+        Of the epoch begun, over all ranks but for ``seconds``.
     history : list of dict
         Metrics of the complete epochs.
+    health : Health, optional
+        Is told of each step's gradients.
+
+    Raises
+    ------
+    ValueError
+        An override matches no layer, or the data are not the same on all ranks.
     """
 
-    def __init__(self, settings: Settings, data: Data, acc: Accelerator):
-        self.settings, self.data, self.acc = settings, data, acc
+    def __init__(self, settings: Settings, data: Data, acc: Accelerator, workers: int = 0,
+                 ranks: Ranks | None = None):
+        self.settings, self.data, self.acc, self.workers = settings, data, acc, workers
+        self.ranks = ranks = Ranks() if ranks is None else ranks
+        self.task = TASKS[settings.task]
+        self.samples = len(data.train_x)
+        if self.task.batches is not None:
+            self.samples = min(self.samples, self.task.batches * settings.batch)
+        if ranks.size > 1:
+            ranks.same("the data", data.digest)
         with _reproducible():
             torch.manual_seed(settings.seed)
-            self.model = TASKS[settings.task].network()
-            initialise(self.model)
+            self.model = self.task.network()
             self.rng = torch.get_rng_state()
-        self.report = offload(self.model, acc, settings.recipe, settings.seed)
-        self.optimiser = torch.optim.SGD(self.model.parameters(), settings.lr,
-                                         momentum=settings.momentum,
-                                         weight_decay=settings.weight_decay)
+        self.report = offload(self.model, acc, settings.recipe, settings.seed, settings.overrides,
+                              ranks.rank)
+        self.replica = ranks.replicate(self.model)
+        self.optimiser = optimiser(settings, self.model)
         self.epoch = self.position = 0
         self.sums, self.history = Sums(), []
+        self.health = None
 
     def fit(self, on_step: Callable[[], None] = lambda: None,
             on_epoch: Callable[[], None] = lambda: None,
@@ -117,22 +140,29 @@ class Trainer:
         on_step, on_epoch : callable
             Called after each.
         stop : callable
-            Asked after each step; a later ``fit`` goes on as if there had been no break.
+            Asked after each step; a later ``fit`` goes on as if there had been no break. One rank
+            stops all.
 
         Returns
         -------
         bool
             Whether it has come to the end.
+
+        Raises
+        ------
+        NotFiniteError
+            A loss or gradient is. The weights are those of the step before.
+        ConnectionError
+            Another rank is gone or does not answer.
         """
-        images = len(self.data.train_x)
         with _reproducible(self.rng):
             while self.epoch < self.settings.epochs:
-                order = torch.randperm(images, generator=torch.Generator().manual_seed(
-                    (self.settings.seed << 20) + self.epoch))
-                while self.position < images:
-                    self._step(order[self.position:self.position + self.settings.batch])
+                order = torch.randperm(len(self.data.train_x), generator=torch.Generator().manual_seed(
+                    (self.settings.seed << 20) + self.epoch))[self.position:self.samples]
+                for x, y in batches(self.data, order, self.settings.batch, self.ranks, self.workers):
+                    self._step(x, y)
                     on_step()
-                    if stop():
+                    if self.ranks.any(stop()):
                         return False
                 start = time.perf_counter()
                 test = self.evaluate(stop)
@@ -141,52 +171,129 @@ class Trainer:
                 self.sums.seconds += time.perf_counter() - start
                 self.epoch, self.position = self.epoch + 1, 0
                 self.history.append({"epoch": self.epoch, "step": self.report.state.step}
-                                    | self.sums.metrics(self.acc.config.macs) | test
-                                    | {"weights": digest(self.model)})
+                                    | self.metrics() | test | {"weights": digest(self.model)})
                 self.sums = Sums()
                 on_epoch()
         return True
 
-    def _step(self, indices: torch.Tensor):
+    def metrics(self) -> dict:
+        """Of the epoch begun. ``seconds`` are of its steps and of the evaluation so far."""
+        s = self.sums
+        return self._measured("train", s.loss / max(s.samples, 1), s.hits / max(s.samples, 1)) | {
+            "cycles": s.cycles, "macs": s.macs,
+            "utilisation": s.macs / (s.cycles * self.acc.config.macs) if s.cycles else None,
+            "seconds": s.seconds}
+
+    def _measured(self, part: str, loss: float, hits: float) -> dict[str, float]:
+        kind = self.task.kind
+        return {f"{part}_loss": loss, f"{part}_{kind.metric}": kind.measure(loss, hits, self.data.scale)}
+
+    def _step(self, x: torch.Tensor, y: torch.Tensor):
         start, cycles, macs = time.perf_counter(), self.acc.stats.cycles, self.acc.stats.macs
-        x, y = self.data.train_x[indices], self.data.train_y[indices]
+        settings, ranks, step = self.settings, self.ranks, self.report.state.step
+        total = min(settings.batch, self.samples - self.position)
+        if ranks.rank:
+            # Only rank 0's generator is in checkpoints; that of the others starts from the step.
+            torch.manual_seed(int(np.random.SeedSequence(
+                (settings.seed, ranks.rank, step)).generate_state(1, np.uint64)[0]))
         self.model.train()
         self.optimiser.zero_grad()
-        logits = self.model(x)
-        loss = F.cross_entropy(logits, y)
-        loss.backward()
+        loss, hits = self._gradients(x, y, total)
+        loss, hits, cycles, macs = ranks.total([
+            loss, hits, self.acc.stats.cycles - cycles, self.acc.stats.macs - macs])
+        if self.health is not None:
+            self.health.step()
+        self._check(loss / total)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate(settings, step, settings.epochs * -(-self.samples // settings.batch))
         self.optimiser.step()
         self.report.state.advance()
         self.rng = torch.get_rng_state()
-        self.position += len(indices)
+        self.position += total
         s = self.sums
-        s.images += len(indices)
-        s.correct += int((logits.detach().argmax(1) == y).sum())
-        s.loss += loss.item() * len(indices)
-        s.cycles += self.acc.stats.cycles - cycles
-        s.macs += self.acc.stats.macs - macs
+        s.samples += total
+        s.hits += int(hits)
+        s.loss += loss
+        s.cycles += int(cycles)
+        s.macs += int(macs)
         s.seconds += time.perf_counter() - start
+
+    def _gradients(self, x: torch.Tensor, y: torch.Tensor, total: int) -> tuple[float, int]:
+        """Those of the mean loss of the whole batch; the sums of loss and hits over this rank's share.
+
+        The replica divides by the number of ranks what it sums over them, whatever their shares.
+        """
+        share = self.ranks.share(total)
+        parts = [part for part in zip(x.tensor_split(self.settings.accumulate),
+                                      y.tensor_split(self.settings.accumulate), strict=True)
+                 if len(part[0])]
+        loss = hits = 0
+        for number, (part_x, part_y) in enumerate(parts, 1):
+            count = min(len(part_x), share)
+            last = number == len(parts) or self.ranks.size == 1
+            with self.ranks.exchange(), nullcontext() if last else self.replica.no_sync():
+                outputs = self.replica(part_x)
+                part_loss = self.task.kind.loss(outputs, part_y)
+                (part_loss * (self.ranks.size * count / total)).backward()
+            loss += part_loss.item() * count
+            hits += self.task.kind.hits(outputs.detach(), part_y) if count else 0
+        return loss, hits
+
+    def _check(self, loss: float):
+        """Clips the gradients, and sees to it that they and the loss are finite."""
+        named = [(name, p.grad) for name, p in self.model.named_parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([gradient for _, gradient in named])
+        broken = None
+        if not (math.isfinite(loss) and norm.isfinite()):
+            broken = next((name for name, gradient in named if not gradient.isfinite().all()), None)
+        if broken is not None or not math.isfinite(loss):
+            raise NotFiniteError(
+                f"step {self.report.state.step + 1}: the loss is {loss:.4g}"
+                + (f", and the gradient of {broken!r} is the first that is not finite" if broken else "")
+                + f". The weights are those of the step before; try a lower lr than {self.settings.lr}, "
+                + ("or clip the gradients" if not self.settings.clip
+                   else f"or clip the gradients below {self.settings.clip}"))
+        if self.settings.clip:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.settings.clip, norm)
 
     @torch.no_grad()
     def evaluate(self, stop: Callable[[], bool] = lambda: False) -> dict[str, float] | None:
-        """Loss and accuracy on the test images, with the products where they are in training.
+        """Loss and metric on the test part, with the products where they are in training.
 
         None if told to stop.
+
+        Raises
+        ------
+        NotFiniteError
+            The loss is.
         """
+        self.ranks.spread(self.model)
         self.model.eval()
-        loss = correct = 0
-        for x, y in zip(self.data.test_x.split(EVALUATION_BATCH),
-                        self.data.test_y.split(EVALUATION_BATCH), strict=True):
-            if stop():
-                return None
-            logits = self.model(x)
-            loss += F.cross_entropy(logits, y, reduction="sum").item()
-            correct += int((logits.argmax(1) == y).sum())
-        images = len(self.data.test_x)
-        return {"test_loss": loss / images, "test_accuracy": correct / images}
+        parts = list(zip(self.data.test_x.split(EVALUATION_BATCH),
+                         self.data.test_y.split(EVALUATION_BATCH), strict=True))
+        # Each batch is one rank's: the others add zeros, which changes no bit.
+        losses, hits, stopped = [0.0] * len(parts), [0] * len(parts), False
+        for number in range(self.ranks.rank, len(parts), self.ranks.size):
+            stopped = bool(stop())
+            if stopped:
+                break
+            x, y = parts[number]
+            outputs = self.model(x)
+            losses[number] = self.task.kind.loss(outputs, y, reduction="sum").item()
+            hits[number] = self.task.kind.hits(outputs, y)
+        if self.ranks.any(stopped):
+            return None
+        loss = sum(self.ranks.total(losses)) / self.data.test_y.numel()
+        if not math.isfinite(loss):
+            raise NotFiniteError(f"step {self.report.state.step}: the test loss is {loss}; try a lower "
+                                 f"lr than {self.settings.lr}")
+        return self._measured("test", loss, sum(self.ranks.total(hits)) / len(self.data.test_x))
 
     def state_dict(self) -> dict:
-        """Tensors, numbers, strings, lists and dicts: loads with ``weights_only=True``."""
+        """Tensors, numbers, strings, lists and dicts: loads with ``weights_only=True``.
+
+        Rank 0's is all there is to keep, whatever the number of ranks.
+        """
         return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(),
                 "offload": self.report.state.state_dict(), "rng": self.rng, "epoch": self.epoch,
                 "position": self.position, "sums": asdict(self.sums), "history": self.history,
