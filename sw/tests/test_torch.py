@@ -594,6 +594,15 @@ def test_overrides_choose_recipes_by_name(acc, products):
     assert [p.op for p in products] == ["nt", "nt", "nn", "tn", "tn", "tn"]
 
 
+def test_overrides_reach_the_parts_of_an_attention(acc, products):
+    model = nn.Sequential()
+    model.inner = SelfAttention()
+    report = offload(model, acc, overrides={"*.scores": "fp32"})
+    model(torch.randn(3, 9, 16))
+    assert report.host == {"inner.inner.attention.scores": "recipe fp32"}
+    assert [type(p).__name__ for p in products] == ["Gemm", "Bmm", "Gemm"]
+
+
 def test_binary_weights_are_signs_and_train_straight_through(acc, products):
     layer = nn.Linear(6, 3)
     layer.weight.data = torch.tensor([[0.5, -0.25, 0.75, -2, 0, 1]]).repeat(3, 1)

@@ -64,6 +64,15 @@ def addmm(site: Site, input, mat1, mat2, *, beta=1, alpha=1):
     return y if beta == 0 else y + (input if beta == 1 else input * beta)
 
 
+def _part(site: Site, name: str, a, b):
+    """A product within an operation, which may have a recipe of its own."""
+    part = site.part(name)
+    if part.recipe.offloaded:
+        return matmul(part, a, b)
+    part.leave(f"recipe {part.recipe.name}")
+    return torch.matmul(a, b)
+
+
 def attention(site: Site, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False,
               scale=None, enable_gqa=False):
     """Scores and values are products; mask, softmax and dropout between them are PyTorch's."""
@@ -72,7 +81,7 @@ def attention(site: Site, query, key, value, attn_mask=None, dropout_p=0.0, is_c
         key, value = (x.repeat_interleave(repeats, -3) for x in (key, value))
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     # Scaled before the product, where there are fewer values than after it.
-    scores = matmul(site.part("scores"), query * scale, key.mT)
+    scores = _part(site, "scores", query * scale, key.mT)
     if is_causal:
         seen = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
         scores = scores.masked_fill(~seen, -math.inf)
@@ -85,7 +94,7 @@ def attention(site: Site, query, key, value, attn_mask=None, dropout_p=0.0, is_c
         shares = scores.softmax(-1).masked_fill((scores == -math.inf).all(-1, keepdim=True), 0)
     if dropout_p:
         shares = F.dropout(shares, dropout_p)
-    return matmul(site.part("values"), shares, value)
+    return _part(site, "values", shares, value)
 
 
 def _tuple(value, count: int) -> tuple[int, ...]:
