@@ -8,7 +8,7 @@ STAMP  := .venv/.installed
 
 export BACKBEAT_CACHE ?= $(CURDIR)/$(BUILD)/cache
 
-.PHONY: help setup train test sim soak rtl isa waves bench bench-scalesim synth lint doctor clean
+.PHONY: help setup train test sim soak rtl isa waves bench bench-scalesim compare numerics synth lint doctor clean
 
 help:
 	@echo "make train           train digits-mlp, every matrix product on the simulated RTL"
@@ -16,6 +16,8 @@ help:
 	@echo "make rtl CONFIG=8x8  build/rtl/8x8/cfu.v  make synth   resource table (xc7)"
 	@echo "make bench           figures: build/bench.json and a table"
 	@echo "make bench-scalesim  our cycles beside SCALE-Sim's (TOPOLOGY=file.csv)"
+	@echo "make compare         int8 against fp32 at equal seeds (TASK=digits-mlp RECIPES=fp32,int8 SEEDS=5)"
+	@echo "make numerics        measures docs/numerics.md anew (ARGS='--only stall')"
 	@echo "make soak            thousands more random products (SEED=..., PRODUCTS=...)"
 	@echo "make isa             regenerate docs/isa.md and the C header"
 	@echo "make lint | doctor | clean"
@@ -61,6 +63,14 @@ $(SCALESIM)/.installed: constraints-scalesim.txt
 bench-scalesim: setup $(SCALESIM)/.installed
 	$(BIN)/backbeat bench-scalesim --python $(SCALESIM)/bin/python --folder $(BUILD)/scalesim --config $(CONFIG) \
 		--json $(BUILD)/bench-scalesim.json $(if $(TOPOLOGY),--topology $(TOPOLOGY)) $(ARGS)
+
+compare: setup
+	$(BIN)/backbeat compare $(if $(TASK),--task $(TASK)) $(if $(RECIPES),--recipes $(RECIPES)) \
+		$(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+
+# Results stay in build/numerics, so that it can go on where it was broken off.
+numerics: setup
+	$(BIN)/python -m backbeat.evidence $(ARGS)
 
 synth: setup
 	$(BIN)/python -m fpga.synth --json $(BUILD)/synth.json $(ARGS)

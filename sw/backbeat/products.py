@@ -264,7 +264,8 @@ class Conv2d:
         else:
             pixel = padded(x.shape[3], word)
             x, w = _pixels(x, pixel), _pixels(w, pixel)
-        job = Job(x, np.ascontiguousarray(w).reshape(filters, -1), "nt", self.bias, self.requantize, gather_a=gather)
+        w = np.ascontiguousarray(w).reshape(filters, -1)
+        job = Job(x, w, "nt", self.bias, self.requantize, gather_a=gather)
         return Lowered(job, lambda r: r.c.reshape(-1, p, q, filters), m * filters * k)
 
 
