@@ -1,6 +1,8 @@
 """Several processes that train together, one accelerator each: what they exchange."""
 
+import atexit
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -150,5 +152,28 @@ def join(timeout: float) -> Iterator[Ranks]:
         distributed.init_process_group("gloo", timeout=timedelta(seconds=timeout))
     try:
         yield ranks
-    finally:
+    except ConnectionError as error:
+        _leave(error)
+        raise
+    except BaseException:
         distributed.destroy_process_group()
+        raise
+    distributed.destroy_process_group()
+
+
+def _leave(error: ConnectionError):
+    """Sees to it that this process can end although another one hangs.
+
+    What is under way with the other would be waited for where the process group is freed, without
+    end. So it is never freed: the error keeps it until the process ends, which then asks nobody.
+    """
+    def end():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+    _left.append(error)
+    atexit.register(end)
+
+
+_left: list[ConnectionError] = []
