@@ -56,7 +56,8 @@ def tell_memory(console: Console, trainer, run, plot: bool):
     _table(console, found.table())
     write_json(found.as_dict(), str(run.directory / "memory.json"))
     if plot:
-        write_atomically(run.directory / "memory.png", found.plot())
+        from ..train.account_plot import plot as drawn
+        write_atomically(run.directory / "memory.png", drawn(found))
 
 
 def _table(console: Console, table):

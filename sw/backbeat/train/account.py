@@ -94,11 +94,6 @@ class Account:
                           "" if distance is None else f"{distance:,}")
         return table
 
-    def plot(self) -> bytes:
-        """PNG: bytes by layer, and the reuse distance of each feature map."""
-        from .account_plot import plot
-        return plot(self)
-
 
 def _optimiser_bytes(optimiser: torch.optim.Optimizer | None, weight: nn.Parameter) -> int:
     if optimiser is None:
