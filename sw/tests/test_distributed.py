@@ -19,7 +19,7 @@ import torch
 
 import backbeat
 from backbeat import cli
-from backbeat.train import Ranks, Run, Settings, Trainer, join
+from backbeat.train import Ranks, Run, Settings, Trainer, distributed, join
 from backbeat.train.data import Data, load
 from backbeat.train.trainer import digest
 
@@ -382,7 +382,21 @@ def assert_two_ran(launch, out):
 
 
 def test_two_launchers_meet(tmp_path):
-    assert_two_ran(Launch(*two_launchers(tmp_path, "localhost")), tmp_path / "run")
+    options = [("--local-addr=127.0.0.1",)] * 2
+    assert_two_ran(Launch(*two_launchers(tmp_path, "localhost", options=options)), tmp_path / "run")
+
+
+@pytest.mark.parametrize(("address", "interface"), [("localhost", "lo"), ("192.0.2.1", None)])
+def test_ranks_of_one_machine_need_no_name_for_it(monkeypatch, address, interface):
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    monkeypatch.setattr(distributed.distributed, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(distributed.distributed, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(distributed.socket, "if_nameindex", lambda: [(1, "lo"), (2, "eth0")])
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", address)):
+        monkeypatch.setenv(name, value)
+    with join(5) as ranks:
+        assert ranks == Ranks(0, 2) and os.environ.get("GLOO_SOCKET_IFNAME") == interface
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
 
 
 @pytest.fixture

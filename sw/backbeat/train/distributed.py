@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -148,6 +149,11 @@ def join(timeout: float) -> Iterator[Ranks]:
         yield Ranks()
         return
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    if os.environ["MASTER_ADDR"] in ("localhost", "127.0.0.1", "::1"):
+        # All are on this machine, whose own name need not resolve.
+        names = {name for _, name in socket.if_nameindex()} & {"lo", "lo0"}
+        if names:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", names.pop())
     with ranks.exchange():
         distributed.init_process_group("gloo", timeout=timedelta(seconds=timeout))
     try:
