@@ -1,6 +1,7 @@
 """Offloaded layers against PyTorch in float64 and against integers in NumPy."""
 
 import copy
+import warnings
 from functools import partial
 
 import numpy as np
@@ -522,13 +523,64 @@ def test_autocast_does_not_reach_the_accelerator(acc):
 def test_wrong_shapes_raise_what_pytorch_raises(acc):
     for model, x in ((nn.Linear(3, 2), torch.ones(2, 4)), (nn.Conv2d(3, 2, 3), torch.ones(1, 2, 5, 5)),
                      (nn.Conv2d(3, 2, 3), torch.ones(1, 3, 2, 2)), (Call(lambda x: x @ x),
-                                                                    torch.ones(2, 3))):
+                                                                    torch.ones(2, 3)),
+                     (Call(lambda x: x @ x[0, 0]), torch.ones(2, 2))):
         with pytest.raises(RuntimeError) as expected:
             model(x)
         offload(model, acc)
         with pytest.raises(RuntimeError) as got:
             model(x)
         assert str(got.value) == str(expected.value)
+
+
+@pytest.mark.parametrize(("layer", "shape"), [
+    (nn.Linear(3, 4, bias=False), (5, 2, 3)), (nn.Conv2d(3, 4, 3, bias=False), (2, 3, 6, 6)),
+    (nn.Conv2d(4, 4, 3, groups=2, bias=False), (2, 4, 6, 6)),
+    (nn.Conv2d(3, 4, 3, bias=False), (3, 6, 6)), (nn.ConvTranspose1d(3, 4, 3, bias=False), (5, 3, 7)),
+], ids=["linear", "convolution", "groups", "single", "transposed"])
+def test_an_activation_may_work_in_place(acc, layer, shape):
+    x, results = torch.randn(shape), []
+    for inplace in (False, True):
+        model = nn.Sequential(copy.deepcopy(layer), nn.ReLU(inplace))
+        offload(model, acc)
+        y = model(x)
+        y.sum().backward()
+        results.append((y.detach(), model[0].weight.grad))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other) and one.any()
+
+
+def test_arguments_that_we_do_not_know_are_left_to_pytorch(acc, products):
+    a = torch.randn(3, 3)
+    for call, expected in ((lambda a: torch.matmul(a, a, out=torch.empty(3, 3)), a @ a),
+                           (lambda a: torch.mm(a, mat2=a), a @ a),
+                           (lambda a: torch.baddbmm(a[None], batch1=a[None], batch2=a[None]),
+                            (a + a @ a)[None])):
+        model = Call(call)
+        report = offload(model, acc)
+        torch.testing.assert_close(model(a), expected)
+        assert list(report.host) == ["matmul"] and report.host["matmul"].startswith("called with ")
+    assert not products
+
+
+def test_a_hook_that_raises_leaves_no_trace(acc, products):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)))
+
+    def broken(*_):
+        raise RuntimeError("a hook of the user's")
+
+    handles = [module.register_forward_pre_hook(broken) for module in (model, model[1], model[1][0])]
+    offload(model, acc)
+    for handle in handles:
+        with warnings.catch_warnings(), pytest.raises(RuntimeError, match="a hook of the user's"):
+            warnings.simplefilter("error")
+            model(torch.ones(2, 3))
+        handle.remove()
+    del products[:]
+    torch.ones(2, 3) @ torch.ones(3, 2)
+    assert not products
+    model(torch.ones(2, 3))
+    assert len(products) == 3
 
 
 def test_nothing_is_caught_outside_of_the_model(acc, products):

@@ -95,8 +95,10 @@ class Window:
 
 
 class Convolution(torch.autograd.Function):
-    """Images [N, C, H, W] and filters [K, C / groups, R, S] to [N, K, P, Q], or with ``transposed``
-    the other way round: [N, K, P, Q] to [N, C, H, W].
+    """Images [N, H, W, C] and filters [K, C / groups, R, S] to [N, P, Q, K], or with ``transposed``
+    the other way round: [N, P, Q, K] to [N, H, W, C].
+
+    What is returned is no view: PyTorch would not let an activation work on one in place.
 
     A gathered row has no scale of its own, for no row is ever made. What is constant along the sum
     is the image and the filter forwards; the image and the channel of the filters in the gradient of
@@ -127,8 +129,8 @@ class Convolution(torch.autograd.Function):
 
 
 def _pixels(x: torch.Tensor, groups: int) -> torch.Tensor:
-    """Images [N, C, H, W] as [N, H, W, groups, C / groups]."""
-    return x.permute(0, 2, 3, 1).contiguous().unflatten(-1, (groups, -1))
+    """Images [N, H, W, C] as [N, H, W, groups, C / groups]."""
+    return x.contiguous().unflatten(-1, (groups, -1))
 
 
 def _filters(w: torch.Tensor, groups: int) -> torch.Tensor:
@@ -150,27 +152,29 @@ def _images(site: Site, product: Product, x, w, window: Window, use, w_axes, mak
     qw = site.quantised(product, 1, _filters(w, groups), w_axes, use)
 
     def finish(*sums):
-        y = sums[0].unsqueeze(3) if groups == 1 else torch.stack(sums, 3)
-        y.mul_(qx.scales).mul_(qw.scales.reshape(len(qw.scales), -1))
-        return y.flatten(3).permute(0, 3, 1, 2)
+        sx = qx.scales.expand(-1, -1, -1, groups, -1)
+        sw = qw.scales.reshape(len(qw.scales), -1).expand(groups, -1)
+        for g, y in enumerate(sums):
+            y.mul_(sx[:, :, :, g]).mul_(sw[g])
+        return sums[0] if groups == 1 else torch.cat(sums, 3)
 
     return Making([_terms(_group(qx, 3, g), _group(qw, 0, g), make) for g in range(groups)], finish)
 
 
 def _correlate(site: Site, product: Product, x, w, window: Window, use) -> Making:
-    """[N, C, H, W] to [N, K, P, Q]."""
+    """[N, H, W, C] to [N, P, Q, K]."""
     return _images(site, product, x, w, window, use, (2, 3, 4),
                    lambda a, b: Conv2d(a, b, **window.moves))
 
 
 def _spread(site: Site, product: Product, dy, w, window: Window, use) -> Making:
-    """[N, K, P, Q] to [N, C, H, W]."""
+    """[N, P, Q, K] to [N, H, W, C]."""
     return _images(site, product, dy, w, window, use, (1, 2, 3),
                    lambda a, b: Conv2dInputGradient(a, b, window.size, **window.moves))
 
 
 def _gradient(site: Site, dy, x, window: Window, use, sides: tuple[int, int]) -> Making:
-    """[N, K, P, Q] and [N, C, H, W] to [K, C / groups, R, S]."""
+    """[N, P, Q, K] and [N, H, W, C] to [K, C / groups, R, S]."""
     product, groups = Product.WEIGHT_GRADIENT, window.groups
     qy = site.quantised(product, sides[0], _pixels(dy, groups), (0, 1, 2), use)
     qx = site.quantised(product, sides[1], _pixels(x, groups), (0, 1, 2), use)

@@ -1,5 +1,6 @@
 """Catches PyTorch's matrix products while an offloaded model runs, and says which layer wants them."""
 
+import inspect
 import threading
 import types
 
@@ -15,6 +16,10 @@ __all__ = ["LAYERS", "Scope", "is_offloaded"]
 
 #: Layers that are one product. Every other module's products are named after what they are.
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
+
+#: By the names that operations know. PyTorch's have others too, such as ``out``.
+_PARAMETERS = {operation: set(inspect.signature(operation).parameters)
+               for operation, _ in OPERATIONS.values()}
 
 _HALVES = (torch.bfloat16, torch.float16)
 
@@ -81,6 +86,9 @@ class _Interception(TorchFunctionMode):
             with torch.autocast("cpu", enabled=False):
                 return self._float32(site, operation, args, kwargs)
         reason = next(filter(None, map(_unsuitable, operands)), None)
+        unknown = kwargs.keys() - _PARAMETERS[operation]
+        if unknown:
+            reason = f"called with {', '.join(sorted(unknown))}="
         if reason is not None:
             return site.leave(reason)
         result = operation(site, *args, **kwargs)
@@ -131,6 +139,9 @@ class Scope:
         _running.modules.append((self.name, module, self.places))
 
     def leave(self, module, _inputs, _output):
+        # If a hook before ours has raised, the module has not been entered.
+        if not _running.modules or _running.modules[-1][1] is not module:
+            return
         _running.modules.pop()
         if not _running.modules:
             _running.modes.pop().__exit__(None, None, None)

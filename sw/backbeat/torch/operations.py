@@ -37,6 +37,8 @@ def _oriented(b: torch.Tensor) -> tuple[torch.Tensor, bool]:
 
 
 def matmul(site: Site, input, other):
+    if not (input.dim() and other.dim()):
+        return NotImplemented
     a = input.unsqueeze(0) if input.dim() == 1 else input
     b = other.unsqueeze(1) if other.dim() == 1 else other
     if a.shape[-1] != b.shape[-2]:
@@ -145,8 +147,7 @@ def convolution(site: Site, input, weight, bias=None, stride=1, padding=0, dilat
     reason = _obstacle(window, x.shape[1], w.shape[0], len(x))
     if reason is not None:
         return site.leave(reason)
-    y = Convolution.apply(x, _weights(site, w), site, site.use(), window, False)
-    return _finished(y, bias, dims, input)
+    return _convolved(site, x, w, bias, window, False, dims, input)
 
 
 def transposed_convolution(site: Site, input, weight, bias=None, stride=1, padding=0, output_padding=0,
@@ -171,12 +172,13 @@ def transposed_convolution(site: Site, input, weight, bias=None, stride=1, paddi
     reason = _obstacle(window, w.shape[1] * groups, w.shape[0], len(x))
     if reason is not None:
         return site.leave(reason)
-    y = Convolution.apply(x, _weights(site, w), site, site.use(), window, True)
-    return _finished(y, bias, dims, input)
+    return _convolved(site, x, w, bias, window, True, dims, input)
 
 
-def _finished(y, bias, dims: int, input) -> torch.Tensor:
+def _convolved(site: Site, x, w, bias, window: Window, transposed: bool, dims: int, input):
     """With its bias, and in as many dimensions as the input."""
+    y = Convolution.apply(x.permute(0, 2, 3, 1), _weights(site, w), site, site.use(), window,
+                          transposed).permute(0, 3, 1, 2)
     if bias is not None:
         y = y + bias.view(1, -1, 1, 1)
     if dims == 1:
