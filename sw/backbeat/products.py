@@ -114,6 +114,23 @@ def _per_pixel(spec: Requantise, n: int, channels: int, pixel: int) -> Requantis
     return replace(spec, multiplier=multiplier, shift=shift)
 
 
+def _op(op: str) -> str:
+    if op not in OPS:
+        raise ValueError(f"op must be one of {', '.join(OPS)}, got {op!r}")
+    return op
+
+
+def _agreed(job: Job) -> tuple[int, int, int]:
+    """M, N, K of matrices that fit each other."""
+    m, n, k = job.shape
+    k_b = job.stored[1][0 if job.b_across else 1]
+    if k != k_b:
+        raise ValueError(f"a and b must agree in K for op {job.op!r}: a has shape {job.a.shape} "
+                         f"(K={k}), b has shape {job.b.shape} (K={k_b})")
+    _sizes("a and b", m, n, k)
+    return m, n, k
+
+
 @dataclass(frozen=True, eq=False)
 class Gemm:
     """``op(a) @ op(b)``; the parameters are those of :meth:`.Accelerator.gemm`."""
@@ -128,15 +145,8 @@ class Gemm:
     def lower(self, _word: int) -> Lowered:
         """See :meth:`.Accelerator.gemm` for what it raises."""
         a, b, op = _matrix("a", self.a), _matrix("b", self.b), self.op
-        if op not in OPS:
-            raise ValueError(f"op must be one of {', '.join(OPS)}, got {op!r}")
-        job = Job(a, b, op, self.bias, self.requantize, bool(self.column_sums))
-        m, n, k = job.shape
-        k_b = b.shape[0 if job.b_across else 1]
-        if k != k_b:
-            raise ValueError(f"a and b must agree in K for op {op!r}: a has shape {a.shape} "
-                             f"(K={k}), b has shape {b.shape} (K={k_b})")
-        _sizes("a and b", m, n, k)
+        job = Job(a, b, _op(op), self.bias, self.requantize, bool(self.column_sums))
+        m, n, k = _agreed(job)
         _epilogue(self.bias, self.requantize, n)
         if ((a == -128).any() and job.spec is None and not job.sums and not (b == -128).any()):
             # Only A has a -128: the operands change sides.
@@ -158,17 +168,10 @@ class Bmm:
         """See :meth:`.Accelerator.bmm` for what it raises."""
         a, b = (np.ascontiguousarray(_operand(name, value, 3))
                 for name, value in (("a", self.a), ("b", self.b)))
-        if self.op not in OPS:
-            raise ValueError(f"op must be one of {', '.join(OPS)}, got {self.op!r}")
+        job = Job(a, b, _op(self.op))
         if len(a) != len(b):
             raise ValueError(f"a and b must agree in their batch: a has shape {a.shape}, b {b.shape}")
-        job = Job(a, b, self.op)
-        m, n, k = job.shape
-        k_b = b.shape[1 if job.b_across else 2]
-        if k != k_b:
-            raise ValueError(f"a and b must agree in K for op {self.op!r}: a has shape {a.shape} "
-                             f"(K={k}), b has shape {b.shape} (K={k_b})")
-        _sizes("a and b", m, n, k)
+        m, n, k = _agreed(job)
         a, b = _split(a, b, 1 if job.a_across else 2, 1 if job.b_across else 2)
         return Lowered(replace(job, a=a, b=b), lambda r: r.c, job.batch * m * n * k)
 

@@ -183,6 +183,17 @@ def test_bad_argument_is_named(error, match, call):
         call(acc.gemm)
 
 
+@pytest.mark.parametrize(("match", "b", "op"), [
+    ("b must have 3 dimensions, got shape", B, "nn"),
+    ("op must be one of nn, nt, tn, tt, got 'xx'", np.stack([B, B]), "xx"),
+    (r"agree in their batch: a has shape \(2, 4, 6\), b \(3, 6, 5\)", np.stack([B] * 3), "nn"),
+    (r"agree in K for op 'nt': a has shape \(2, 4, 6\) \(K=6\).*K=5", np.stack([B, B]), "nt"),
+])
+def test_bad_batch_is_named(match, b, op):
+    with backbeat.open("model") as acc, pytest.raises(ValueError, match=match):
+        acc.bmm(np.stack([A, A]), b, op)
+
+
 def test_core_error_is_raised_and_the_core_works_again():
     acc = Accelerator(CoreModelBackend(SMALLEST), SMALLEST)
     acc._backend.core.execute(0b1111111_001)  # SET of a register that does not exist
