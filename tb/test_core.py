@@ -2,10 +2,13 @@
 
 import time
 
+import cocotb
 import numpy as np
 import pytest
+from cocotb.triggers import RisingEdge
 
 from backbeat.program import collect, compile_job
+from backbeat_rtl.cfu import WAITING
 from backbeat_rtl.isa import Read
 
 from .cfu_bus import CORES, Door
@@ -42,3 +45,24 @@ async def products_match_model(dut, rng, config, count, idle, stall):
     await door.drain()
     seconds = time.perf_counter() - start
     dut._log.info(f"{count} products, {door.answered} commands, {count / seconds:.0f} products/s")
+
+
+@pytest.mark.parametrize(("idle", "stall"), [(0, 0), (0.2, 0.5)])
+def test_ready_stays_while_few_commands_wait(idle, stall):
+    """VexRiscv makes a command of its own if it does not, see Cfu."""
+    CORES["4x4"].run(ready_stays, idle=idle, stall=stall)
+
+
+async def ready_stays(dut, rng, idle, stall):
+    watching = cocotb.start_soon(watch_ready(dut))
+    await products_match_model(dut, rng, "4x4", 50, idle, stall)
+    watching.cancel()
+
+
+async def watch_ready(dut):
+    outstanding = 0
+    while True:
+        await RisingEdge(dut.clk)
+        assert dut.cmd_ready.value or outstanding >= WAITING, f"not ready with {outstanding} waiting"
+        outstanding += int(dut.cmd_valid.value) & int(dut.cmd_ready.value)
+        outstanding -= int(dut.rsp_valid.value) & int(dut.rsp_ready.value)

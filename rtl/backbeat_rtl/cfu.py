@@ -1,14 +1,19 @@
 """The CFU door: the core under the port names that CFU-Playground and LiteX expect."""
 
-from amaranth.hdl import ClockDomain, Module
+from amaranth.hdl import ClockDomain, Module, Signal
 from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from .config import Config
 from .core import Core
+from .engine import Command
 from .memory_port import AXI_PINS
 
-__all__ = ["Cfu"]
+__all__ = ["WAITING", "Cfu"]
+
+#: Commands that may wait in front of the core's command register.
+WAITING = 4
 
 
 class Cfu(wiring.Component):
@@ -16,6 +21,11 @@ class Cfu(wiring.Component):
 
     ``cmd_valid`` holds until ``cmd_ready``; the payload counts only in that cycle. Exactly one
     response per command, stable until ``rsp_ready``.
+
+    ``cmd_ready`` does not fall while fewer than ``WAITING`` commands wait. VexRiscv has two under way at
+    most, and needs that: if ``cmd_ready`` is low when a command that has already been accepted leaves
+    the execute stage (it may have to stay there for the one before), VexRiscv offers whatever
+    instruction follows as one more command.
 
     Source: CFU-Playground, ``docs/source/interface.rst``.
 
@@ -55,16 +65,26 @@ class Cfu(wiring.Component):
         m.d.comb += [domain.clk.eq(self.clk), early.clk.eq(self.clk)]
         m.d.early += domain.rst.eq(self.reset)
         m.submodules.core = core = self.core
+        m.submodules.waiting = waiting = SyncFIFO(width=Command.size, depth=WAITING)
+        command, accepted = Signal(Command), Signal()
         m.d.comb += [
-            core.i.valid.eq(self.cmd_valid & ~domain.rst),
-            core.i.payload.function_id.eq(self.cmd_payload_function_id),
-            core.i.payload.input_0.eq(self.cmd_payload_inputs_0),
-            core.i.payload.input_1.eq(self.cmd_payload_inputs_1),
-            self.cmd_ready.eq(core.i.ready & ~domain.rst),
+            command.function_id.eq(self.cmd_payload_function_id),
+            command.input_0.eq(self.cmd_payload_inputs_0),
+            command.input_1.eq(self.cmd_payload_inputs_1),
+            self.cmd_ready.eq(waiting.w_rdy & ~domain.rst),
+            accepted.eq(self.cmd_valid & self.cmd_ready),
+            # A command waits only if others do or the core does not take it.
+            core.i.valid.eq(accepted | waiting.r_rdy),
+            waiting.w_data.eq(command), waiting.w_en.eq(accepted & (waiting.r_rdy | ~core.i.ready)),
+            waiting.r_en.eq(core.i.ready),
             core.o.ready.eq(self.rsp_ready),
             self.rsp_valid.eq(core.o.valid & ~domain.rst),
             self.rsp_payload_outputs_0.eq(core.o.payload),
         ]
+        with m.If(waiting.r_rdy):
+            m.d.comb += core.i.payload.eq(waiting.r_data)
+        with m.Else():
+            m.d.comb += core.i.payload.eq(command)
         if self.config.memory:
             for name, pin in AXI_PINS.items():
                 inside, outside = getattr(core.axi, name), getattr(self, f"m_axi_{name}")
