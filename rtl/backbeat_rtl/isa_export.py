@@ -6,6 +6,7 @@
 from pathlib import Path
 
 from . import isa
+from .epilogue_model import HASH_STEPS, SEED_ROUND
 
 __all__ = ["TARGETS", "c_header", "markdown", "main"]
 
@@ -93,6 +94,8 @@ def c_header() -> str:
         for code, text in table.items():
             out.append(f"#define {f'BB_{prefix}_{code.name}':24} {int(code)}  /* {text} */")
         out.append("")
+    names = ", ".join(f'"{error.name}"' for error in isa.ERRORS)
+    out += [f"#define BB_ERROR_NAMES {{{names}}}", ""]
     out += [f"#define {'BB_IDENTITY':24} {isa.IDENTITY:#x}", f"#define {'BB_VERSION':24} {isa.VERSION}",
             ""]
     for word, fields in isa.FIELDS.items():
@@ -112,7 +115,21 @@ def c_header() -> str:
             out.append(f"#define {name}_OF(w) (((uint32_t)(w) >> {f.lsb}) & {mask})")
     out.append("")
     out.insert(4, "\n#include <stdint.h>")
-    return "\n".join([*out, "#endif"]) + "\n"
+    return "\n".join([*out, *_random_bits(), "", "#endif"]) + "\n"
+
+
+def _random_bits() -> list[str]:
+    """:func:`.epilogue_model.random_bits` in C."""
+    out = ["/* Uniform numbers, a function of seed and element index alone: the fraction of stochastic",
+           " * rounding. */",
+           "static inline uint32_t bb_random_bits(uint32_t seed, uint32_t index)", "{",
+           "    uint32_t a = index ^ seed;"]
+    for number, (join, constant, mix, shift) in enumerate(HASH_STEPS):
+        if number == SEED_ROUND:
+            out.append("    a += seed;")
+        moved = f"a << {shift}" if shift > 0 else f"a >> {-shift}"
+        out.append(f"    a = (a {join} {constant:#010x}u) {mix} ({moved});")
+    return [*out, "    return a;", "}"]
 
 
 TARGETS = {

@@ -69,6 +69,8 @@
 #define BB_DESCRIPTOR_NONE       0  /* nothing: only its `fence`, `next` and completion count */
 #define BB_DESCRIPTOR_GEMM       1  /* C = op(A) op(B) */
 
+#define BB_ERROR_NAMES {"NONE", "ILLEGAL", "SIZE", "NOT_LOADED", "DEPTH", "NO_LOAD", "NO_RESULT", "OPERAND", "BUSY", "ALIGNMENT", "DIMENSION", "PITCH", "PLAN", "UNKNOWN", "BUS_READ", "BUS_WRITE", "TIMEOUT"}
+
 #define BB_IDENTITY              0xbb
 #define BB_VERSION               2
 
@@ -330,5 +332,23 @@
 #define BB_DESCRIPTOR_ENDED_WORD 47
 #define BB_DESCRIPTOR_ENDED(x) (((uint32_t)(x) & 0xffffffffu) << 0)
 #define BB_DESCRIPTOR_ENDED_OF(w) (((uint32_t)(w) >> 0) & 0xffffffffu)
+
+/* Uniform numbers, a function of seed and element index alone: the fraction of stochastic
+ * rounding. */
+static inline uint32_t bb_random_bits(uint32_t seed, uint32_t index)
+{
+    uint32_t a = index ^ seed;
+    a = (a + 0x7ed55d16u) + (a << 12);
+    a = (a ^ 0xc761c23cu) ^ (a >> 19);
+    a = (a + 0x165667b1u) + (a << 5);
+    a += seed;
+    a = (a + 0xd3a2646cu) ^ (a << 9);
+    a = (a + 0xfd7046c5u) + (a << 3);
+    a = (a ^ 0xb55a4f09u) ^ (a >> 16);
+    a = (a + 0x27d4eb2fu) + (a << 7);
+    a = (a ^ 0x9e3779b9u) ^ (a >> 11);
+    a = (a + 0x85ebca6bu) + (a << 14);
+    return a;
+}
 
 #endif
