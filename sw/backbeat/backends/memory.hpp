@@ -65,6 +65,9 @@ public:
     static constexpr uint32_t BYTE = 1 << 16;      // unit of `bandwidth`: bytes per cycle
     char broken[160] = "";                         // the first rule that the core broke
 
+    // Somebody else uses the memory for so many bytes: the core waits so much longer.
+    void share(uint32_t bytes) { debt += bytes * BYTE; }
+
     // The port's inputs in this cycle; they depend on no output in the same cycle.
     void drive(VCfu& cfu, Stalls& stalls) {
         grant(stalls);
@@ -143,6 +146,7 @@ private:
 
     uint64_t now = 0;
     uint32_t tokens = 0;                   // what may be transferred, in 1/BYTE
+    uint32_t debt = 0;                     // what others have transferred of it
     bool write_turn = false;
     Ring<Burst, QUEUE> reads, writes;
     Ring<Beat, QUEUE> write_data;
@@ -188,6 +192,9 @@ private:
         if (refresh_cycles && now % refresh_interval < refresh_cycles) return;
         // Less than a word is saved up, so that idle cycles make later ones no faster.
         tokens = (tokens < WORD_COST - 1 ? tokens : WORD_COST - 1) + bandwidth;
+        const uint32_t paid = debt < tokens ? debt : tokens;
+        tokens -= paid;
+        debt -= paid;
         const bool read = !read_valid && !reads.empty() && now >= reads.front().ready && !stalls();
         const bool write = !write_data.empty() && !writes.empty();
         for (int turn = 0; turn < 2 && tokens >= WORD_COST; ++turn) {
