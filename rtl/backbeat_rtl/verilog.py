@@ -6,8 +6,9 @@ from amaranth.back import verilog
 
 from .cfu import Cfu
 from .config import Config
+from .npu import NPU
 
-__all__ = ["cfu_verilog", "to_verilog"]
+__all__ = ["cfu_verilog", "npu_verilog", "to_verilog"]
 
 #: Amaranth writes every word of a memory's initial value; where all are zero a loop is shorter.
 _ZEROED_MEMORY = re.compile(
@@ -42,3 +43,8 @@ def cfu_verilog(config: "str | Config") -> str:
     Without the latter it has the ports that LiteX's ``cpu_cfu`` and CFU-Playground expect.
     """
     return to_verilog(Cfu(Config.of(config)), "Cfu")
+
+
+def npu_verilog(config: "str | Config") -> str:
+    """``npu.v``: the core in the accelerator slot of the AAML course platform, module ``NPU``."""
+    return to_verilog(NPU(Config.of(config)), "NPU")
