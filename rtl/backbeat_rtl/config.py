@@ -120,5 +120,5 @@ PRESETS = {
     "4x4":   replace(_BASE, rows=4,  columns=4,  depth=128, tiles=8,  requantisers=1),
     "8x8":   replace(_BASE, rows=8,  columns=8,  depth=512, tiles=16, requantisers=2),
     "16x16": _BASE,
-    "32x14": replace(_BASE, rows=32, columns=14, requantisers=2),
+    "32x14": replace(_BASE, rows=32, columns=14, tiles=32, requantisers=2),
 }
