@@ -119,12 +119,9 @@ class SystolicArray(wiring.Component):
         for c in range(self.columns):
             column = [grid[p, c] for p in pairs]
             lag = pe.COUNT_LAG
-            low = pipelined_mux(m, [e.o_p[:LOW] for e in column], walk[c], walk[c + 1],
-                                name=f"low_{c}")
-            high = pipelined_mux(m, [e.o_p[LOW:] for e in column], walk[c], walk[c + 1],
-                                 name=f"high_{c}")
-            count = pipelined_mux(m, [e.o_count for e in column], walk[c + lag], walk[c + lag + 1],
-                                  name=f"count_{c}")
+            low = pipelined_mux(m, [e.o_p[:LOW] for e in column], walk[c], name=f"low_{c}")
+            high = pipelined_mux(m, [e.o_p[LOW:] for e in column], walk[c], name=f"high_{c}")
+            count = pipelined_mux(m, [e.o_count for e in column], walk[c + lag], name=f"count_{c}")
             low = delay(m, low, lag, name=f"low_{c}")
             high = delay(m, high, lag, name=f"high_{c}")
             sums = Signal(column_sums(self.width), name=f"sums_{c}", reset_less=True)

@@ -128,7 +128,7 @@ class ColumnGroup(wiring.Component):
 
         # Cycles 0 to 2: the column that the wave has reached, and of its pair the row.
         pair = pipelined_mux(m, [self.i_stored[n].as_value() for n in range(self.width)], lane,
-                             delay(m, lane, 1, name="lane"), name="pair")
+                             name="pair")
         acc = Signal(signed(32), reset_less=True)
         sums = data.View(column_sums(32), pair)
         m.d.sync += acc.eq(Mux(delay(m, wave.odd, 2, name="odd"), sums.odd, sums.even))

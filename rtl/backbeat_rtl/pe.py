@@ -101,17 +101,17 @@ class ProcessingElement(wiring.Component):
         # Cycles 4 to 6: quadrant, wrap, count. A register between each, because the DSP's
         # clock-to-out and a compare in one cycle would set the clock of the whole array.
         quadrant, previous, first_quadrant = register(2), register(2), register()
-        up, down, first_wrap = register(), register(), register()
+        wraps, down, first_wrap = register(), register(), register()
         m.d.sync += [
             quadrant.eq(p[LOW - 2:LOW]),
             previous.eq(Mux(first_sum, 0, quadrant)),
             first_quadrant.eq(first_sum),
-            up.eq((previous == 3) & (quadrant == 0)),
+            wraps.eq((previous == 3) & (quadrant == 0) | (previous == 0) & (quadrant == 3)),
             down.eq((previous == 0) & (quadrant == 3)),
             first_wrap.eq(first_quadrant),
         ]
         step, count = Signal(signed(2)), register(self.o_count.shape())
-        m.d.comb += step.eq(Cat(up | down, down))
+        m.d.comb += step.eq(Cat(wraps, down))
         m.d.sync += count.eq(step + Mux(first_wrap, 0, count))
         m.d.comb += [self.o_p.eq(p), self.o_count.eq(count)]
         return m

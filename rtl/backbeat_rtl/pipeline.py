@@ -4,7 +4,7 @@ Data needs no reset: what is not marked valid is never used. Without one the res
 array's thousands of registers, and the simulation has less to do. Control asks for ``reset=True``.
 """
 
-from amaranth.hdl import Array, Signal
+from amaranth.hdl import Mux, Signal
 
 __all__ = ["delay", "delay_line", "pipelined_mux"]
 
@@ -30,27 +30,29 @@ def delay(m, value, cycles, *, name, reset=False):
     return delay_line(m, value, cycles, name=name, reset=reset)[-1]
 
 
-def pipelined_mux(m, choices, index, next_index, *, name):
-    """Selects one of up to 16...64 values in two cycles, one LUT6 per bit and group of four.
+def pipelined_mux(m, choices, index, *, name):
+    """Selects one of several values; two cycles, so that it may come from afar and go far.
+
+    A tree of multiplexers: of up to 16, each bit is four LUT6 and the multiplexers of their slice.
 
     Parameters
     ----------
     choices : list of values of one shape
         Sampled together with ``index``.
-    index, next_index : Value
-        Which one; and the same index one cycle later.
+    index : Value
+        Which one.
 
     Returns
     -------
     Signal
         The chosen value two cycles after ``index``.
     """
-    shape = choices[0].shape()
-    groups = []
-    for start in range(0, len(choices), 4):
-        group = Signal(shape, name=f"{name}_group_{start // 4}", reset_less=True)
-        m.d.sync += group.eq(Array(choices[start:start + 4])[index[:2]])
-        groups.append(group)
-    chosen = Signal(shape, name=name, reset_less=True)
-    m.d.sync += chosen.eq(Array(groups)[next_index[2:]] if len(groups) > 1 else groups[0])
-    return chosen
+    layer = list(choices)
+    for bit in index:
+        if len(layer) > 1:
+            pairs = zip(layer[::2], layer[1::2], strict=False)
+            odd = layer[-1:] if len(layer) % 2 else []
+            layer = [Mux(bit, second, first) for first, second in pairs] + odd
+    chosen = Signal(choices[0].shape(), name=name, reset_less=True)
+    m.d.sync += chosen.eq(layer[0])
+    return delay(m, chosen, 1, name=name)
