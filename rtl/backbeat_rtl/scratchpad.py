@@ -1,6 +1,6 @@
 """The operand buffers: one byte-wide lane per array row or column, written in either orientation."""
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -119,9 +119,9 @@ class Scratchpad(wiring.Component):
             for lane in range(g * self.group, (g + 1) * self.group):
                 memory = Memory(shape=8, depth=2 * self.depth, init=[])
                 m.submodules[f"lane_{lane}"] = memory
-                enable = Signal(WORD, name=f"enable_{lane}")
-                m.d.sync += enable.eq(self.i_write.bytes
-                                      & self.i_write.lanes[lane].replicate(WORD))
+                enable = Signal(WORD, name=f"enable_{lane}", reset_less=True)
+                # A register's own reset is the gate: no LUT for each of a lane's eight.
+                m.d.sync += enable.eq(Mux(self.i_write.lanes[lane], self.i_write.bytes, 0))
                 # Eight byte-wide write ports at neighbouring addresses are one 64-bit port with
                 # byte enables: this is how a RAMB36 of unequal port widths is written down.
                 for byte in range(WORD):
