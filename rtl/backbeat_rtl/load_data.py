@@ -1,5 +1,7 @@
 """The data side of loading: words from memory into scratchpads, table and descriptor."""
 
+from math import gcd
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -67,10 +69,19 @@ class Realigner(wiring.Component):
         for byte in range(WORD):
             m.d.comb += out.bytes.word_select(byte, 8).eq(
                 Mux(byte < out.count, held.word_select(byte, 8), 0))
+        # Pieces are whole words or the rest of a tile, so what is left of a word is a multiple of what
+        # divides them; behind the last piece of a row there is nothing.
+        pieces = {WORD} | {lanes % WORD for lanes in self.lanes if lanes % WORD}
+        even = gcd(*pieces).bit_length() - 1
         shifted, added = Signal(8 * most), Signal(8 * most)
-        m.d.comb += shifted.eq(held >> (taken << 3))
+        with m.Switch(taken):
+            with m.Case(0):
+                m.d.comb += shifted.eq(held)
+            for piece in pieces:
+                with m.Case(piece):
+                    m.d.comb += shifted.eq(held[8 * piece:])
         with m.If(self.i.valid & self.i.ready):
-            m.d.comb += added.eq(self.i.payload.bytes << (rest[:3] << 3))
+            m.d.comb += added.eq(self.i.payload.bytes << (Cat(Const(0, even), rest[even:3]) << 3))
             m.d.sync += [held.eq(shifted | added), count.eq(rest + self.i.payload.count),
                          ending.eq(self.i.payload.row_end), end.eq(self.i.payload.end)]
         with m.Elif(given):
