@@ -1,6 +1,6 @@
 """Walks a tensor (N, H, W, C) as if it were the matrix of its patches (implicit im2col)."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -43,7 +43,7 @@ class Gather(wiring.Component):
     multiplied or divided: a rectangle begins where the one before it began, or where it ended, or at
     zero.
 
-    One segment per cycle, latency 4 cycles. A segment is at most the rest of a pixel.
+    One segment per cycle, latency 5 cycles. A segment is at most the rest of a pixel.
 
     Members
     -------
@@ -71,12 +71,14 @@ class Gather(wiring.Component):
         insert = fields[f"insert_{axis}"]
         unit = fields.row_pitch if axis == "y" else fields.pixel
         rest = here.rest + fields[f"{kind}_{axis}_rest"]
-        carry = Signal(name=f"{name}_carry")
+        carry, near = Signal(name=f"{name}_carry"), fields[f"{kind}_{axis}_bytes"]
+        far = Signal(32, name=f"{name}_far")
+        m.d.sync += far.eq(near + unit)     # stable long before the first step
         m.d.comb += [
             carry.eq(rest >= insert),
             there.at.eq(here.at + fields[f"{kind}_{axis}"]),
             there.rest.eq(rest - Mux(carry, insert, 0)),
-            there.bytes.eq(here.bytes + fields[f"{kind}_{axis}_bytes"] + Mux(carry, unit, 0)),
+            there.bytes.eq(here.bytes + Mux(carry, far, near)),
         ]
         return there
 
@@ -154,26 +156,22 @@ class Gather(wiring.Component):
     def elaborate_pipeline(self, m, row, column, busy, advance, length, row_end, end):
         """Row and column together: the address, and whether there is anything."""
         fields, out = self.i_fields, self.o.payload
-        info = data.StructLayout({"bytes": 18, "row_end": 1, "end": 1})
-        info_1, info_2 = Signal(info), Signal(info)
-        valid_1, valid_2 = Signal(), Signal()
+        valid, info = Signal(3), [Signal(20, name=f"info_{n}") for n in range(3)]
         m.d.comb += advance.eq(~self.o.valid | self.o.ready)
-        inside = []
+        # The address by pairs: two operands at a time, as adders have.
+        image, origin, tap, address = (Signal(32, name=n) for n in ("image", "origin", "tap", "address"))
+        place, carried, byte = Signal(32), Signal(32), Signal(16)
         with m.If(advance):
             m.d.sync += [
-                valid_1.eq(busy), valid_2.eq(valid_1), self.o.valid.eq(valid_2),
-                info_1.bytes.eq(length), info_1.row_end.eq(row_end), info_1.end.eq(end),
-                info_2.eq(info_1), out.bytes.eq(info_2.bytes), out.row_end.eq(info_2.row_end),
-                out.end.eq(info_2.end),
+                Cat(valid, self.o.valid).eq(Cat(busy, valid)),
+                info[0].eq(Cat(length, row_end, end)), info[1].eq(info[0]), info[2].eq(info[1]),
+                Cat(out.bytes, out.row_end, out.end).eq(info[2]),
+                image.eq(self.i_address + row.image), origin.eq(row.y.bytes + row.x.bytes),
+                tap.eq(column.y.bytes + column.x.bytes), byte.eq(column.c),
+                place.eq(image + origin), carried.eq(tap + byte),
+                address.eq(place + carried),
             ]
-        base, offset, sum_2 = Signal(32), Signal(32), Signal(32)
-        with m.If(advance):
-            m.d.sync += [
-                base.eq(self.i_address + row.image + row.y.bytes),
-                offset.eq(row.x.bytes + column.y.bytes + column.x.bytes + column.c),
-                sum_2.eq(base + offset),
-            ]
-        extra = []
+        inside, extra = [], []
         for axis, unit in (("y", fields.row_pitch), ("x", fields.pixel)):
             insert = fields[f"insert_{axis}"]
             at, rest = Signal(signed(26), name=f"at_{axis}"), Signal(9, name=f"rest_{axis}")
@@ -188,6 +186,7 @@ class Gather(wiring.Component):
                 ]
             inside.append(there)
             extra.append(carry)
+        rests, nothing = Signal(32), Signal()
         with m.If(advance):
-            m.d.sync += [out.zero.eq(~(inside[0] & inside[1])),
-                         out.address.eq(sum_2 + extra[0] + extra[1])]
+            m.d.sync += [rests.eq(extra[0] + extra[1]), nothing.eq(~(inside[0] & inside[1])),
+                         out.zero.eq(nothing), out.address.eq(address + rests)]
