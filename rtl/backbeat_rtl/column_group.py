@@ -127,11 +127,8 @@ class ColumnGroup(wiring.Component):
         ]
 
         # Cycles 0 to 2: the column that the wave has reached, and of its pair the row.
-        pair = pipelined_mux(m, [self.i_stored[n].as_value() for n in range(self.width)], lane,
-                             name="pair")
-        acc = Signal(signed(32), reset_less=True)
-        sums = data.View(column_sums(32), pair)
-        m.d.sync += acc.eq(Mux(delay(m, wave.odd, 2, name="odd"), sums.odd, sums.even))
+        rows = [row for n in range(self.width) for row in (self.i_stored[n].even, self.i_stored[n].odd)]
+        acc = delay(m, pipelined_mux(m, rows, Cat(wave.odd, lane), name="row"), 1, name="acc")
         last = Signal()
         tag = data.StructLayout({
             "valid": 1, "last": 1, "end": 1, "final": 1, "lane": self.lane_bits,
@@ -198,18 +195,18 @@ class ColumnGroup(wiring.Component):
     def elaborate_packing(self, m, out, tag):
         m.submodules.entries = fifo = SyncFIFOBuffered(width=Entry.size, depth=self.room)
         packed, entry = Signal(8 * WORD), Signal(Entry)
-        as_bytes, as_words = packed, packed
-        position = tag.lane[:3]
-        for n in range(1, WORD):
-            as_bytes = Mux(position == n, Cat(packed[:8 * n], out[:8]), as_bytes)
-        as_bytes = Mux(position == 0, out[:8], as_bytes)
-        as_words = Mux(tag.lane[0], Cat(packed[:32], out), out)
-        full = Mux(tag.requantise & ~tag.emit, position == WORD - 1, tag.lane[0])
+        position, upper, narrow = tag.lane[:3], tag.lane[0], tag.requantise & ~tag.emit
+        for byte in range(WORD):        # what comes before it is kept, what comes behind it is zero
+            word = byte // 4
+            here = Mux(narrow, position == byte, upper == word)
+            kept = Mux(narrow, position > byte, upper > word)
+            m.d.comb += entry.bytes.word_select(byte, 8).eq(Mux(
+                here, Mux(narrow, out[:8], out.word_select(byte % 4, 8)),
+                Mux(kept, packed.word_select(byte, 8), 0)))
+        full = Mux(narrow, position == WORD - 1, upper)
         put = Signal()
         m.d.comb += [
-            entry.bytes.eq(Mux(tag.requantise & ~tag.emit, as_bytes, as_words)),
-            entry.count.eq(Mux(tag.counts, Mux(tag.requantise & ~tag.emit, position + 1,
-                                               Mux(tag.lane[0], 8, 4)), 0)),
+            entry.count.eq(Mux(tag.counts, Mux(narrow, position + 1, Mux(upper, 8, 4)), 0)),
             entry.last.eq(tag.last), entry.end.eq(tag.end), entry.final.eq(tag.final),
             put.eq(tag.valid & (full | tag.last)),
         ]
