@@ -8,7 +8,8 @@ STAMP  := .venv/.installed
 
 export BACKBEAT_CACHE ?= $(CURDIR)/$(BUILD)/cache
 
-.PHONY: help setup train test sim soak rtl isa waves bench bench-scalesim compare numerics synth lint doctor clean
+.PHONY: help setup train test sim soak rtl isa bench bench-scalesim bench-soc compare numerics synth soc \
+	soc-litex serve bitstream load synth-soc pe-netlist cfu-playground lint doctor clean
 
 help:
 	@echo "make train           train digits-mlp, every matrix product on the simulated RTL"
@@ -16,16 +17,24 @@ help:
 	@echo "make rtl CONFIG=8x8  build/rtl/8x8/cfu.v  make synth   resource table (xc7)"
 	@echo "make bench           figures: build/bench.json and a table"
 	@echo "make bench-scalesim  our cycles beside SCALE-Sim's (TOPOLOGY=file.csv)"
+	@echo "make soc             firmware's self-test on a simulated CPU beside the core"
+	@echo "make bench-soc       what the core is worth to that CPU, in cycles"
+	@echo "make soc-litex       the board's SoC in LiteX's simulation, tested from Python"
+	@echo "make serve           the same, for backbeat.open(\"litex:socket://localhost:1234\")   make synth-soc"
+	@echo "make bitstream       for a Nexys A7-100T: build/nexys_a7/CONFIG   make load   program the board"
+	@echo "make cfu-playground OUT=dir   a project folder for CFU-Playground"
 	@echo "make compare         int8 against fp32 at equal seeds (TASK=digits-mlp RECIPES=fp32,int8 SEEDS=5)"
 	@echo "make numerics        measures docs/numerics.md anew (ARGS='--only stall')"
 	@echo "make soak            thousands more random products (SEED=..., PRODUCTS=...)"
-	@echo "make isa             regenerate docs/isa.md and the C header"
+	@echo "make isa             regenerate docs/isa.md and the C headers"
 	@echo "make lint | doctor | clean"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	command -v riscv64-unknown-elf-gcc > /dev/null || \
+		$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt ziglang
 	@touch $@
 
 setup: $(STAMP)
@@ -48,6 +57,7 @@ rtl: setup
 
 isa: setup
 	$(BIN)/python -m backbeat_rtl.isa_export
+	$(BIN)/python -m backbeat.soc.mlp_table
 
 bench: setup
 	$(BIN)/backbeat bench --json $(BUILD)/bench.json $(ARGS)
@@ -72,8 +82,47 @@ compare: setup
 numerics: setup
 	$(BIN)/python -m backbeat.evidence $(ARGS)
 
+soc: setup
+	$(BIN)/backbeat soc selftest --config $(CONFIG) $(ARGS)
+
+bench-soc: setup
+	$(BIN)/backbeat bench-soc --json $(BUILD)/bench-soc.json $(ARGS)
+
+# LiteX in an environment of its own: it is large, and only the board and its simulation want it.
+LITEX := $(BUILD)/litex-venv
+PORT  ?= 1234
+BOARD := $(if $(filter command line environment,$(origin CONFIG)),$(CONFIG),32x14)
+
+$(LITEX)/.installed: constraints-litex.txt
+	$(PYTHON) -m venv $(LITEX)
+	$(LITEX)/bin/pip install --quiet --disable-pip-version-check -r constraints-litex.txt
+	@touch $@
+
+soc-litex: setup $(LITEX)/.installed
+	$(BIN)/pytest tb/test_nexys_a7.py tb/test_bitstream.py $(ARGS)
+
+serve: setup $(LITEX)/.installed
+	$(BIN)/python -m fpga.nexys_a7 --simulate --config $(CONFIG) --port $(PORT) $(ARGS)
+
+bitstream: setup $(LITEX)/.installed
+	$(BIN)/python -m fpga.bitstream --config $(BOARD) $(ARGS)
+
+load: setup
+	$(BIN)/python -m fpga.bitstream --load --config $(BOARD) $(ARGS)
+
+synth-soc: setup $(LITEX)/.installed
+	$(BIN)/python -m fpga.soc_synth --config $(BOARD) $(ARGS)
+
 synth: setup
 	$(BIN)/python -m fpga.synth --json $(BUILD)/synth.json $(ARGS)
+
+# The processing element's netlist against its Verilog: all operands of a step.
+pe-netlist: setup
+	$(BIN)/python -m fpga.pe_netlist --json $(BUILD)/pe_netlist.json $(ARGS)
+
+cfu-playground: setup
+	$(if $(OUT),,$(error say where to: make cfu-playground OUT=folder))
+	$(BIN)/python -m fpga.cfu_playground --out $(OUT) $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

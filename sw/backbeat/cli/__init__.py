@@ -12,7 +12,16 @@ __all__ = ["app", "main"]
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="Backbeat: a systolic array that learns.")
 
-from . import bench, compare, doctor, gemm, train, verilog  # noqa: E402, F401  (each adds its command to app)
+from . import (  # noqa: E402, F401  (each adds its command to app)
+    bench,
+    bench_soc,
+    compare,
+    doctor,
+    gemm,
+    soc,
+    train,
+    verilog,
+)
 
 
 def main():
