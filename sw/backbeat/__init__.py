@@ -14,8 +14,10 @@ from .accelerator import Accelerator, open  # noqa: A004
 from .errors import AcceleratorError, ToolError
 from .memory import Memory
 from .products import Conv2d, Conv2dInputGradient, Conv2dWeightGradient, Gemm
+from .resident import Tensor
 from .stats import Stats
 
 __all__ = ["PRESETS", "Accelerator", "AcceleratorError", "Config", "Conv2d", "Conv2dInputGradient",
-           "Conv2dWeightGradient", "Gemm", "Memory", "Requantise", "Stats", "ToolError", "open"]
+           "Conv2dWeightGradient", "Gemm", "Memory", "Requantise", "Stats", "Tensor", "ToolError",
+           "open"]
 __version__ = "0.1.0"

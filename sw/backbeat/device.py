@@ -13,6 +13,7 @@ from .planner import plan
 from .plans import NoPlanError, Plan
 from .plans import fewest_bytes as fewest_planned
 from .program import Job, Result
+from .resident import Placed
 from .stats import Stats
 
 __all__ = ["DESCRIPTOR_BYTES", "FETCHED_BEATS", "RECORD_BEATS", "Chain", "Entry", "carriable",
@@ -93,10 +94,12 @@ def carriable(job: Job, config: Config, memory: Memory) -> bool:
 
 
 def footprint(job: Job) -> int:
-    """Bytes of device memory that a job needs at most; less if it shares operands with others."""
+    """Bytes of device memory that a job needs at most, beside what stays there; less if it shares
+    operands with others."""
     m, n, _ = job.shape
-    operands = [x.size // x.shape[-1] * padded(x.shape[-1]) for x in (job.a, job.b)]
-    others = [m * padded(n * job.result_bytes), padded(4 * n) * job.sums,
+    operands = [x.size // x.shape[-1] * padded(x.shape[-1]) for x in (job.a, job.b)
+                if not isinstance(x, Placed)]
+    others = [m * job.c_pitch * (job.into is None), padded(4 * n) * job.sums,
               16 * n * (job.spec is not None), DESCRIPTOR_BYTES]
     return sum(padded(size, ALIGNMENT) for size in (*operands, *others))
 
@@ -126,14 +129,15 @@ def compile_chain(jobs: list[Job], config: Config, memory: Memory, arena: Arena)
     """
     arena.reset()
     descriptors = arena.take(len(jobs) * DESCRIPTOR_BYTES)
-    uploads, entries = _Uploads(arena), []
+    uploads, entries, raws = _Uploads(arena), [], []
     for number, job in enumerate(jobs):
         address = descriptors + number * DESCRIPTOR_BYTES
         last = number == len(jobs) - 1
         fields, entry = _descriptor(job, plan_job(job, config, memory), address, uploads)
         raw = isa.encode_descriptor(**fields, last=last, next=0 if last else address + DESCRIPTOR_BYTES)
-        arena.rows(address, 1, DESCRIPTOR_BYTES)[0] = np.frombuffer(raw, np.uint8)
+        raws.append(np.frombuffer(raw, np.uint8))
         entries.append(entry)
+    arena.memory.write(descriptors, np.stack(raws), DESCRIPTOR_BYTES)
     return Chain(descriptors, tuple(entries))
 
 
@@ -143,8 +147,10 @@ class _Uploads:
     def __init__(self, arena: Arena):
         self.arena, self.known = arena, {}
 
-    def __call__(self, array: np.ndarray) -> tuple[int, int]:
+    def __call__(self, array: "np.ndarray | Placed") -> tuple[int, int]:
         """Address of the array's rows (its last axis), and their pitch."""
+        if isinstance(array, Placed):
+            return array.address, array.pitch
         pitch = padded(array.shape[-1])
         key = array.ctypes.data, array.shape
         if key not in self.known:
@@ -157,8 +163,9 @@ def _descriptor(job: Job, p: Plan, address: int, uploads: _Uploads) -> tuple[dic
     m, n, k = job.shape
     a, a_pitch = uploads(job.a)
     b, b_pitch = uploads(job.b)
-    c_pitch = padded(n * job.result_bytes)
-    entry = Entry(job, p, address, uploads.arena.take(m * c_pitch), c_pitch,
+    c_pitch = job.c_pitch
+    c = uploads.arena.take(m * c_pitch) if job.into is None else job.into
+    entry = Entry(job, p, address, c, c_pitch,
                   uploads.arena.take(padded(4 * n)) if job.sums else 0)
     fields = {
         "op": DescriptorOp.GEMM, "a_across": job.a_across, "b_across": job.b_across, "m": m, "n": n,
@@ -211,23 +218,26 @@ def collect(chain: Chain, arena: Arena) -> list[Result]:
     LookupError
         A descriptor has no record that it is done.
     """
+    ranges = []
+    for entry in chain.entries:
+        m, n, _ = entry.job.shape
+        ranges += [(entry.address, DESCRIPTOR_BYTES),
+                   (entry.c, m * entry.c_pitch if entry.job.into is None else 0),
+                   (entry.sums, 4 * n if entry.job.sums else 0)]
+    found = iter(arena.memory.read(ranges))
     out = []
     for number, entry in enumerate(chain.entries):
-        raw = arena.rows(entry.address, 1, DESCRIPTOR_BYTES)[0].tobytes()
-        record = isa.decode_descriptor(raw)
+        record, raw, sums = isa.decode_descriptor(next(found).tobytes()), next(found), next(found)
         if record["done"] != 1:
             raise LookupError(f"descriptor {number + 1} of {len(chain.entries)} at {entry.address:#x} "
                               f"has no record: done is {record['done']}")
-        job = entry.job
+        job, p = entry.job, entry.plan
         m, n, _ = job.shape
         kind = np.dtype(np.int32 if job.spec is None else np.int8)
-        rows = arena.rows(entry.c, m, entry.c_pitch)[:, :n * kind.itemsize]
-        c = rows.copy().view(kind)      # the next chain overwrites the memory
-        sums = None
-        if job.sums:
-            sums = arena.rows(entry.sums, 1, 4 * n)[0].copy().view(np.int32)
-        p = entry.plan
-        out.append(Result(c, sums, Stats(
+        c = None        # the next chain overwrites the memory: copies of everything
+        if job.into is None:
+            c = raw.reshape(m, entry.c_pitch)[:, :n * kind.itemsize].copy().view(kind)
+        out.append(Result(c, sums.copy().view(np.int32) if job.sums else None, Stats(
             cycles=(record["ended"] - record["begun"]) % 2**32, bytes_read=p.bytes_read,
             bytes_written=p.bytes_written, descriptors=1, max_abs=record["max_abs"])))
     return out

@@ -10,7 +10,8 @@ from backbeat_rtl.isa import MAX_DIMENSION, MAX_K
 
 from .gather import Gather, Pair
 from .memory import padded
-from .program import Job, Result
+from .program import Job
+from .resident import Kept, Placed
 
 __all__ = ["OPS", "Bmm", "Conv2d", "Conv2dInputGradient", "Conv2dWeightGradient", "Gemm", "Lowered"]
 
@@ -18,17 +19,23 @@ __all__ = ["OPS", "Bmm", "Conv2d", "Conv2dInputGradient", "Conv2dWeightGradient"
 OPS = ("nn", "nt", "tn", "tt")
 
 
+#: An array, or what lies in device memory.
+Operand = np.ndarray | Placed
+
+
 @dataclass(frozen=True)
 class Lowered:
-    """A job for a backend, how its result becomes the product's, and the MACs that were asked for."""
+    """A job for a backend, how C becomes the product's result, the MACs that were asked for, and how the
+    result lies in device memory if it is to stay there."""
 
     job: Job
-    finish: Callable[[Result], "np.ndarray | tuple[np.ndarray, np.ndarray]"]
+    finish: Callable[[np.ndarray], np.ndarray]
     macs: int
+    kept: Kept
 
 
-def _operand(name: str, value, dimensions: int) -> np.ndarray:
-    if not isinstance(value, np.ndarray):
+def _operand(name: str, value, dimensions: int) -> Operand:
+    if not isinstance(value, np.ndarray | Placed):
         raise TypeError(f"{name} must be a numpy.ndarray, got {type(value).__name__}")
     if value.dtype != np.int8:
         raise TypeError(f"{name} must have dtype int8, got {value.dtype}")
@@ -39,8 +46,8 @@ def _operand(name: str, value, dimensions: int) -> np.ndarray:
     return value
 
 
-def _matrix(name: str, value) -> np.ndarray:
-    if not _operand(name, value, 2).flags.c_contiguous:
+def _matrix(name: str, value) -> Operand:
+    if isinstance(_operand(name, value, 2), np.ndarray) and not value.flags.c_contiguous:
         raise ValueError(f"{name} must be C-contiguous (row-major), got strides {value.strides}; "
                          f"use op instead of a transposed view, or numpy.ascontiguousarray")
     return value
@@ -79,30 +86,69 @@ def _swapped(op: str) -> str:
     return ("n" if op[1] == "t" else "t") + ("t" if op[0] == "n" else "n")
 
 
-def _split(a: np.ndarray, b: np.ndarray, a_axis: int, b_axis: int) -> tuple[np.ndarray, np.ndarray]:
+def _lowest(x: Operand) -> bool:
+    """Whether there is a -128."""
+    return x.has_minimum() if isinstance(x, Placed) else bool((x == -128).any())
+
+
+def _on_host(x: Operand) -> np.ndarray:
+    return x.array() if isinstance(x, Placed) else x
+
+
+def _split(a: Operand, b: Operand, a_axis: int, b_axis: int) -> tuple[Operand, Operand]:
     """The same product with no -128 in ``a``, which the packed side of the array does not take.
 
     ``a`` becomes its clamped part and the -1 that is missing where -128 was: those steps of K (indices
     along ``a_axis`` and ``b_axis``) are appended once more, so accumulators and epilogue see nothing of
-    it.
+    it. What lies in device memory is taken back for it.
     """
-    low = a == -128
-    if not low.any():
+    if not _lowest(a):
         return a, b
+    a, b = _on_host(a), _on_host(b)
+    low = a == -128
     steps = np.flatnonzero(low.any(axis=tuple(i for i in range(a.ndim) if i != a_axis)))
     rest = -np.take(low, steps, axis=a_axis).astype(np.int8)
     return (np.concatenate([np.maximum(a, -127), rest], axis=a_axis),
             np.concatenate([b, np.take(b, steps, axis=b_axis)], axis=b_axis))
 
 
-def _pixels(x: np.ndarray, channels: int, axis: int = -1) -> np.ndarray:
-    """``x`` in row-major order, filled up with zeros to so many channels along ``axis``."""
+def _pixels(x: Operand, channels: int, axis: int = -1) -> Operand:
+    """``x`` in row-major order, filled up with zeros to so many channels along ``axis``.
+
+    Behind what lies in device memory may be anything if ``axis`` is 0: that meets zeros of the other
+    operand.
+    """
+    if isinstance(x, Placed):
+        filled = x.filled(channels) if axis == -1 else x.filled(x.shape[-1], channels)
+        if filled is not None:
+            return filled
+        x = x.array()
     missing = channels - x.shape[axis]
     if not missing:
         return np.ascontiguousarray(x)
     width = [(0, 0)] * x.ndim
     width[axis] = (0, missing)
     return np.pad(x, width)
+
+
+def _rows(x: Operand, rows: int) -> Operand:
+    """``x`` as a matrix of so many rows."""
+    if isinstance(x, Placed):
+        matrix = x.matrix(rows)
+        if matrix is not None:
+            return matrix
+        x = x.array()
+    return np.ascontiguousarray(x).reshape(rows, -1)
+
+
+def _kept(shape: tuple[int, ...], spec: Requantise | None, pixel: int | None = None) -> Kept:
+    """A result that is the matrix C, or of whose channels ``pixel`` are stored."""
+    kind = np.dtype(np.int32 if spec is None else np.int8)
+    pitch = None if pixel is None else pixel * kind.itemsize
+    # A column of no channel is an accumulator of 0 with the multiplier 0.
+    clean = pixel in (None, shape[-1]) or spec is None or min(max(spec.zero_point, spec.low),
+                                                              spec.high) == 0
+    return Kept(shape, kind, pitch, clean, None if spec is not None and spec.low == -128 else False)
 
 
 def _per_pixel(spec: Requantise, n: int, channels: int, pixel: int) -> Requantise:
@@ -135,12 +181,13 @@ def _agreed(job: Job) -> tuple[int, int, int]:
 class Gemm:
     """``op(a) @ op(b)``; the parameters are those of :meth:`.Accelerator.gemm`."""
 
-    a: np.ndarray
-    b: np.ndarray
+    a: Operand
+    b: Operand
     op: str = "nn"
     bias: np.ndarray | None = None
     requantize: Requantise | None = None
     column_sums: bool = False
+    keep: bool = False
 
     def lower(self, _word: int) -> Lowered:
         """See :meth:`.Accelerator.gemm` for what it raises."""
@@ -148,32 +195,34 @@ class Gemm:
         job = Job(a, b, _op(op), self.bias, self.requantize, bool(self.column_sums))
         m, n, k = _agreed(job)
         _epilogue(self.bias, self.requantize, n)
-        if ((a == -128).any() and job.spec is None and not job.sums and not (b == -128).any()):
+        kept = _kept((m, n), self.requantize)
+        if job.spec is None and not job.sums and not self.keep and _lowest(a) and not _lowest(b):
             # Only A has a -128: the operands change sides.
-            return Lowered(Job(b, a, _swapped(op)), lambda r: np.ascontiguousarray(r.c.T), m * n * k)
+            return Lowered(Job(b, a, _swapped(op)), lambda c: np.ascontiguousarray(c.T), m * n * k, kept)
         a, b = _split(a, b, 0 if job.a_across else 1, 0 if job.b_across else 1)
-        return Lowered(replace(job, a=a, b=b), lambda r: (r.c, r.sums) if job.sums else r.c,
-                       m * n * k)
+        return Lowered(replace(job, a=a, b=b), lambda c: c, m * n * k, kept)
 
 
 @dataclass(frozen=True, eq=False)
 class Bmm:
     """A batch of products; the parameters are those of :meth:`.Accelerator.bmm`."""
 
-    a: np.ndarray
-    b: np.ndarray
+    a: Operand
+    b: Operand
     op: str = "nn"
+    keep: bool = False
 
     def lower(self, _word: int) -> Lowered:
         """See :meth:`.Accelerator.bmm` for what it raises."""
-        a, b = (np.ascontiguousarray(_operand(name, value, 3))
-                for name, value in (("a", self.a), ("b", self.b)))
+        a, b = (x if isinstance(x, Placed) else np.ascontiguousarray(x)
+                for x in (_operand(name, value, 3) for name, value in (("a", self.a), ("b", self.b))))
         job = Job(a, b, _op(self.op))
         if len(a) != len(b):
             raise ValueError(f"a and b must agree in their batch: a has shape {a.shape}, b {b.shape}")
         m, n, k = _agreed(job)
         a, b = _split(a, b, 1 if job.a_across else 2, 1 if job.b_across else 2)
-        return Lowered(replace(job, a=a, b=b), lambda r: r.c, job.batch * m * n * k)
+        return Lowered(replace(job, a=a, b=b), lambda c: c, job.batch * m * n * k,
+                       _kept((job.batch, m, n), None))
 
 
 def _pair(name: str, value, least: int) -> Pair:
@@ -230,7 +279,7 @@ class _Geometry:
         taps = self.kernel[0] * self.kernel[1]
         return taps * padded(channels, word) >= 2 * padded(taps * channels, word)
 
-    def check(self, name: str, value: np.ndarray, images: int):
+    def check(self, name: str, value: Operand, images: int):
         if value.shape[:3] != (images, *self.out):
             raise ValueError(f"{name} must have shape ({images}, {self.out[0]}, {self.out[1]}, K) for "
                              f"images of {self.size} and a kernel of {self.kernel}, got {value.shape}")
@@ -240,13 +289,14 @@ class _Geometry:
 class Conv2d:
     """A convolution; the parameters are those of :meth:`.Accelerator.conv2d`."""
 
-    x: np.ndarray
-    w: np.ndarray
+    x: Operand
+    w: Operand
     stride: "int | Pair" = 1
     padding: "int | Pair" = 0
     dilation: "int | Pair" = 1
     bias: np.ndarray | None = None
     requantize: Requantise | None = None
+    keep: bool = False
 
     def lower(self, word: int) -> Lowered:
         """``word``: channels are filled up to a multiple of it."""
@@ -262,14 +312,14 @@ class Conv2d:
         _epilogue(self.bias, self.requantize, filters)
         x, w = _split(x, w, 3, 3)
         gather = geometry.patches
-        if geometry.spread(x.shape[3], word):
-            x, gather = gather.matrix(x), None
+        if geometry.spread(x.shape[3], word) and not isinstance(x, Placed):
+            x, w, gather = gather.matrix(x), _on_host(w), None
         else:
             pixel = padded(x.shape[3], word)
             x, w = _pixels(x, pixel), _pixels(w, pixel)
-        w = np.ascontiguousarray(w).reshape(filters, -1)
-        job = Job(x, w, "nt", self.bias, self.requantize, gather_a=gather)
-        return Lowered(job, lambda r: r.c.reshape(-1, p, q, filters), m * filters * k)
+        job = Job(x, _rows(w, filters), "nt", self.bias, self.requantize, gather_a=gather)
+        return Lowered(job, lambda c: c.reshape(-1, p, q, filters), m * filters * k,
+                       _kept((m // (p * q), p, q, filters), self.requantize))
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,14 +327,15 @@ class Conv2dInputGradient:
     """The gradient of a convolution's input; the parameters are those of
     :meth:`.Accelerator.conv2d_input_gradient`."""
 
-    dy: np.ndarray
-    w: np.ndarray
+    dy: Operand
+    w: Operand
     size: "int | Pair"
     stride: "int | Pair" = 1
     padding: "int | Pair" = 0
     dilation: "int | Pair" = 1
     bias: np.ndarray | None = None
     requantize: Requantise | None = None
+    keep: bool = False
 
     def lower(self, word: int) -> Lowered:
         """``word``: channels are filled up to a multiple of it."""
@@ -305,7 +356,8 @@ class Conv2dInputGradient:
         w = _pixels(_pixels(w, pixel, 0), padded(channels, word))
         job = Job(dy, w, "nn", self.bias, self.requantize, gather_a=geometry.transposed,
                   filters=channels)
-        return Lowered(job, lambda r: r.c.reshape(-1, h, width, channels), m * channels * k)
+        return Lowered(job, lambda c: c.reshape(-1, h, width, channels), m * channels * k,
+                       _kept((len(dy), h, width, channels), self.requantize))
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,13 +365,14 @@ class Conv2dWeightGradient:
     """The gradient of a convolution's weight; the parameters are those of
     :meth:`.Accelerator.conv2d_weight_gradient`."""
 
-    dy: np.ndarray
-    x: np.ndarray
+    dy: Operand
+    x: Operand
     kernel: "int | Pair"
     stride: "int | Pair" = 1
     padding: "int | Pair" = 0
     dilation: "int | Pair" = 1
     requantize: Requantise | None = None
+    keep: bool = False
 
     def lower(self, word: int) -> Lowered:
         """``word``: channels are filled up to a multiple of it."""
@@ -332,14 +385,17 @@ class Conv2dWeightGradient:
         _sizes("dy and x", m, n, k)
         _epilogue(None, self.requantize, n)
         dy, x = _split(dy, x, 0, 0)
-        if self.requantize is None and geometry.spread(channels, word):
-            job = Job(np.ascontiguousarray(dy).reshape(-1, filters), geometry.patches.matrix(x), "tn")
-            return Lowered(job, lambda r: r.c.reshape(filters, *kernel, channels), m * n * k)
+        dy = _rows(dy, dy.size // filters)
         pixel = padded(channels, word)
+        shape = filters, *kernel, channels
+        kept = _kept(shape, self.requantize, pixel)
+        if (self.requantize is None and geometry.spread(channels, word) and not self.keep
+                and not isinstance(x, Placed)):
+            job = Job(dy, geometry.patches.matrix(x), "tn")
+            return Lowered(job, lambda c: c.reshape(shape), m * n * k, kept)
         x = _pixels(x, pixel)
         spec = None if self.requantize is None else _per_pixel(self.requantize, n, channels, pixel)
-        job = Job(np.ascontiguousarray(dy).reshape(-1, filters), x, "tn", spec=spec,
-                  gather_b=geometry.patches)
+        job = Job(dy, x, "tn", spec=spec, gather_b=geometry.patches)
         return Lowered(
-            job, lambda r: np.ascontiguousarray(r.c.reshape(filters, *kernel, -1)[..., :channels]),
-            m * n * k)
+            job, lambda c: np.ascontiguousarray(c.reshape(*shape[:3], -1)[..., :channels]), m * n * k,
+            kept)

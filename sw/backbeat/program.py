@@ -10,6 +10,8 @@ from backbeat_rtl.epilogue_model import Requantise
 from backbeat_rtl.isa import Op, Port, Write, function_id
 
 from .gather import Gather
+from .memory import padded
+from .resident import Placed
 from .stats import Stats
 from .tiler import plan, steps
 
@@ -20,7 +22,8 @@ __all__ = ["Batch", "Job", "Program", "Result", "collect", "column_sums", "compi
 class Job:
     """A checked product: ``op(a) @ op(b)`` with ``op`` as in :meth:`Accelerator.gemm`.
 
-    ``a`` and ``b`` are C-contiguous int8, ``a`` without -128. ``bias`` is int32 [N] or None.
+    ``a`` and ``b`` are C-contiguous int8, ``a`` without -128; or they lie in device memory. ``bias`` is
+    int32 [N] or None. ``into``: address of device memory where C goes and stays.
 
     ``gather_a`` or ``gather_b`` says that the operand as stored is gathered from a tensor
     (N, H, W, C). ``filters`` says that ``b`` is a tensor (K, R, S, C) whose rows as stored are (tap,
@@ -30,8 +33,8 @@ class Job:
     ``spec`` and ``sums``.
     """
 
-    a: np.ndarray
-    b: np.ndarray
+    a: "np.ndarray | Placed"
+    b: "np.ndarray | Placed"
     op: str
     bias: np.ndarray | None = None
     spec: Requantise | None = None
@@ -39,6 +42,7 @@ class Job:
     gather_a: Gather | None = None
     gather_b: Gather | None = None
     filters: int | None = None
+    into: int | None = None
 
     @property
     def a_across(self) -> bool:
@@ -68,7 +72,9 @@ class Job:
         """The products of a batch, or itself."""
         if self.a.ndim != 3:
             return [self]
-        return [replace(self, a=a, b=b) for a, b in zip(self.a, self.b, strict=True)]
+        step = self.shape[0] * self.c_pitch
+        return [replace(self, a=a, b=b, into=None if self.into is None else self.into + n * step)
+                for n, (a, b) in enumerate(zip(self.a, self.b, strict=True))]
 
     def first(self) -> "Job":
         """The first of a batch, or itself: they are all of one shape."""
@@ -87,6 +93,11 @@ class Job:
         return 4 if self.spec is None else 1
 
     @property
+    def c_pitch(self) -> int:
+        """Bytes from row to row of C in device memory."""
+        return padded(self.shape[1] * self.result_bytes)
+
+    @property
     def compulsory_bytes(self) -> int:
         """Each operand read once, a gathered tensor as it lies, and the result written once."""
         m, n, _ = self.shape
@@ -99,8 +110,8 @@ class Job:
                      for gather, x in ((self.gather_a, self.a), (self.gather_b, self.b)))
 
     def explicit(self) -> "Job":
-        """The same product of two matrices that lie as they are."""
-        a, b = self.a, self.b
+        """The same product of two matrices on the host that lie as they are."""
+        a, b = (x.array() if isinstance(x, Placed) else x for x in (self.a, self.b))
         if self.gather_a:
             a = self.gather_a.matrix(a)
         if self.gather_b:
@@ -108,14 +119,15 @@ class Job:
         if self.filters is not None:
             b = b[:, ::-1, ::-1, :self.filters].transpose(1, 2, 0, 3)
             b = np.ascontiguousarray(b).reshape(self.stored[1])
-        return Job(a, b, self.op, self.bias, self.spec, self.sums)
+        return Job(a, b, self.op, self.bias, self.spec, self.sums, into=self.into)
 
 
 @dataclass
 class Result:
-    """C, the sums of its columns if the job wanted them, and what it took."""
+    """C (None if it stays in device memory), the sums of its columns if the job wanted them, and what it
+    took."""
 
-    c: np.ndarray
+    c: np.ndarray | None
     sums: np.ndarray | None
     stats: Stats
 

@@ -16,8 +16,10 @@ class Stats:
 
     ``bytes_read`` and ``bytes_written`` are what the products moved through the core's door or memory
     port, descriptors not counted; ``compulsory_bytes`` are those of each operand read and each
-    result written once. The counters from ``load_busy`` on are those of the core's registers, and 0
-    without a memory port.
+    result written once. ``bytes_uploaded`` and ``bytes_downloaded`` crossed between the host and device
+    memory: operands, tables and descriptors, results and records. What is resident did not have to, and
+    without device memory nothing does. The counters from ``load_busy`` on are those of the core's
+    registers, and 0 without a memory port.
     """
 
     products: int = 0
@@ -27,6 +29,8 @@ class Stats:
     macs: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
+    bytes_uploaded: int = 0
+    bytes_downloaded: int = 0
     compulsory_bytes: int = 0
     commands: int = 0
     descriptors: int = 0

@@ -10,7 +10,7 @@ from backbeat_rtl.isa import ERRORS, Error, Op, Read, Write, function_id
 
 from ..device import FETCHED_BEATS, RECORD_BEATS, Chain, carriable, collect, compile_chain, footprint
 from ..errors import AcceleratorError
-from ..memory import Arena, Memory
+from ..memory import Arena, DeviceMemory, Memory
 from ..program import Batch, Job, Program, Result, column_sums, compile_job
 from ..program import collect as collect_program
 from ..stats import Stats
@@ -40,7 +40,8 @@ def _together(results: list[Result]) -> Result:
     total = Stats()
     for result in results:
         total += result.stats
-    return Result(np.stack([result.c for result in results]), None, total)
+    kept = results[0].c is None
+    return Result(None if kept else np.stack([result.c for result in results]), None, total)
 
 
 class DoorBackend(abc.ABC):
@@ -54,15 +55,18 @@ class DoorBackend(abc.ABC):
     config : Config
     memory : Memory, optional
         With ``config.memory``: what is behind the port.
-    image : uint8 array [memory.size], optional
+    image : DeviceMemory or uint8 array [memory.size], optional
         And what is in it.
+    reserved : int
+        Bytes at its beginning that are not ours.
     """
 
     name: str
 
-    def __init__(self, config: Config, memory: Memory | None = None, image: np.ndarray | None = None):
+    def __init__(self, config: Config, memory: Memory | None = None,
+                 image: "DeviceMemory | np.ndarray | None" = None, reserved: int = 0):
         self.config, self.memory = config, memory
-        self.arena = Arena(image) if config.memory and image is not None else None
+        self.arena = Arena(image, reserved) if config.memory and image is not None else None
         self.counters = _MEMORY_COUNTERS if config.memory else _COUNTERS
         self.forget_counters()
 
@@ -137,7 +141,7 @@ class DoorBackend(abc.ABC):
             need = footprint(jobs[number])
             if not parts or need > room:
                 parts.append([])
-                room = self.memory.size
+                room = self.arena.room
             parts[-1].append(number)
             room -= need
         return parts
@@ -149,7 +153,12 @@ class DoorBackend(abc.ABC):
         self._raise_error()
         c = collect_program(program, job)
         max_abs, = self.get(Read.MAX_ABS)
-        return Result(c, column_sums(c) if job.sums else None, self._account(program, cycles, max_abs))
+        sums = column_sums(c) if job.sums else None
+        if job.into is not None:
+            rows = c.view(np.uint8).reshape(len(c), -1)
+            self.arena.memory.write(job.into, rows, job.c_pitch)
+            c = None
+        return Result(c, sums, self._account(program, cycles, max_abs))
 
     def _account(self, program: Program, cycles: int, max_abs: int) -> Stats:
         stats = Stats(cycles=cycles, commands=program.commands, max_abs=max_abs, **self._count())

@@ -12,7 +12,8 @@ from ..files import write_atomically
 __all__ = ["Backend", "ConfigName", "JsonFile", "Seed", "table_console",
            "write_json"]
 
-Backend = Annotated[str, typer.Option(help="model (NumPy, bit-exact) or verilator (the RTL).")]
+Backend = Annotated[str, typer.Option(help="model (NumPy, bit-exact), verilator (the RTL) or "
+                                          "litex:ADDRESS (a SoC).")]
 ConfigName = Annotated[str, typer.Option("--config", help="Array: 4x4, 8x8, 16x16 or 32x14.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 JsonFile = Annotated[str | None, typer.Option("--json", help="Write the figures there; - is stdout.")]

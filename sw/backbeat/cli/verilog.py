@@ -28,5 +28,5 @@ def verilog(config: ConfigName = "16x16",
     with Console(stderr=True).status(f"Generating the {config} core"):
         text = npu_verilog(config) if npu else cfu_verilog(replace(Config.of(config), memory=memory))
     write_atomically(out, text.encode())
-    Console().print(f"{out}: module {'NPU' if npu else 'Cfu'}, {config}, {len(text.splitlines()):,} lines", soft_wrap=True,
-                    highlight=False)
+    Console().print(f"{out}: module {'NPU' if npu else 'Cfu'}, {config}, "
+                    f"{len(text.splitlines()):,} lines", soft_wrap=True, highlight=False)
