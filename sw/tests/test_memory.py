@@ -22,7 +22,8 @@ DEFAULTS = {"read_address": BASE, "write_address": BASE + SIZE // 2, "reads": 0,
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     work = tmp_path_factory.mktemp("probe")
-    build._build(PROBE.read_text(), work / "probe.so", work, memory=True)
+    design = build.Design("Cfu", PROBE.read_text)
+    build._build([design], build.SHIM, work / "probe.so", work, ["-DBB_MEMORY"])
     return work / "probe.so"
 
 

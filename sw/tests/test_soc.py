@@ -13,7 +13,7 @@ from backbeat.cli import app
 from backbeat.errors import ToolError
 from backbeat.memory import BASE
 from backbeat.soc import Firmware, Soc, bench, build_firmware, programs
-from backbeat.soc.toolchain import FIRMWARE, find_toolchain
+from backbeat.soc.toolchain import find_toolchain
 
 CONFIG = "8x8"
 
@@ -160,6 +160,15 @@ def test_firmware_that_does_not_fit_the_rom_is_refused(tmp_path):
                                       "int main(void) { return x[i]; }")
     with pytest.raises(ToolError, match="ROM|region|code"):
         build_firmware([tmp_path / "large.c"])
+
+
+def test_two_at_a_time_end_in_any_order(tmp_path):
+    path = tmp_path / "program.c"
+    path.write_text("int main(void) { return 7; }")
+    first, second = (Soc(CONFIG, build_firmware([path])) for _ in range(2))
+    for soc in (second, first):
+        assert soc.run(10_000) == 7
+        soc.close()
 
 
 def test_soc_wants_a_program():

@@ -145,7 +145,11 @@ void* soc_open(const uint8_t* firmware, uint64_t firmware_size, uint64_t rom_siz
     return soc;
 }
 
-void soc_close(void* handle) { delete static_cast<Soc*>(handle); }
+void soc_close(void* handle) {
+    auto* soc = static_cast<Soc*>(handle);
+    Verilated::threadContextp(&soc->context);   // where Verilator looks for the scopes that it erases
+    delete soc;
+}
 
 uint64_t soc_cycles(void* handle) { return static_cast<Soc*>(handle)->cycles; }
 
