@@ -99,7 +99,7 @@ $(LITEX)/.installed: constraints-litex.txt
 	@touch $@
 
 soc-litex: setup $(LITEX)/.installed
-	$(BIN)/pytest tb/test_nexys_a7.py tb/test_bitstream.py $(ARGS)
+	$(BIN)/pytest tb/test_nexys_a7.py tb/test_bitstream.py sw/tests/test_litex.py $(ARGS)
 
 serve: setup $(LITEX)/.installed
 	$(BIN)/python -m fpga.nexys_a7 --simulate --config $(CONFIG) --port $(PORT) $(ARGS)

@@ -34,7 +34,7 @@ hierarchy -top {top}
 proc; flatten; opt_clean
 rename -hide w:*
 rename -hide c:*
-synth_xilinx -family xc7 -top {top} -flatten -nosrl
+synth_xilinx -family xc7 -top {top} -flatten -nosrl -widemux 5
 tee -o stat.json stat -json
 """
 

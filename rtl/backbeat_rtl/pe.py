@@ -83,7 +83,8 @@ class ProcessingElement(wiring.Component):
         def register(shape=1, **kwargs):
             return Signal(shape, reset_less=True, src_loc_at=1, **kwargs)
 
-        # Cycle 1: the operand registers are also the pass to the neighbours (DSP AREG, BREG).
+        # Cycle 1: the operand registers are also the pass to the neighbours. B's is the DSP's BREG; A's
+        # 16 bits drive 25 pins, and yosys leaves them in front of the DSP.
         a, b, first = register(PackedPair), register(signed(8)), register()
         m.d.sync += [a.eq(self.i_a), b.eq(self.i_b), first.eq(self.i_first)]
         m.d.comb += [self.o_a.eq(a), self.o_b.eq(b), self.o_first.eq(first)]
