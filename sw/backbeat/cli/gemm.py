@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from . import app
-from .options import Backend, ConfigName, JsonFile, Seed, write_json
+from .options import AnyConfigName, Backend, JsonFile, Seed, write_json
 
 Size = Annotated[int, typer.Argument(min=1)]
 
@@ -17,7 +17,7 @@ Size = Annotated[int, typer.Argument(min=1)]
 def gemm(m: Size, n: Size, k: Size,
          op: Annotated[str, typer.Option(help="nn, nt, tn or tt: A and B as they lie, or transposed.")]
          = "nn",
-         backend: Backend = "verilator", config: ConfigName | None = None, seed: Seed = 0,
+         backend: Backend = "verilator", config: AnyConfigName = None, seed: Seed = 0,
          int8: Annotated[bool, typer.Option("--int8", help="Requantise the result to INT8.")] = False,
          json_file: JsonFile = None):
     """Multiply two random INT8 matrices (M K by K N) and compare with NumPy."""

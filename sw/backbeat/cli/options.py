@@ -9,12 +9,13 @@ from rich.console import Console
 
 from ..files import write_atomically
 
-__all__ = ["Backend", "ConfigName", "JsonFile", "Seed", "table_console",
-           "write_json"]
+__all__ = ["AnyConfigName", "Backend", "ConfigName", "JsonFile", "Seed", "table_console", "write_json"]
 
 Backend = Annotated[str, typer.Option(help="model (NumPy, bit-exact), verilator (the RTL) or "
                                           "litex:ADDRESS (a SoC).")]
 ConfigName = Annotated[str, typer.Option("--config", help="Array: 4x4, 8x8, 16x16 or 32x14.")]
+AnyConfigName = Annotated[str | None, typer.Option(
+    "--config", help="Array: 4x4, 8x8, 16x16 or 32x14; 16x16, or whatever a SoC has, if not given.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 JsonFile = Annotated[str | None, typer.Option("--json", help="Write the figures there; - is stdout.")]
 
