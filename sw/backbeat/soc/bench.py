@@ -20,6 +20,8 @@ _TARGETS = {"memory": 1000, "door": 60}
 _NETWORKS = ((Network(64, 32, 10, batch=32), None), (Network(784, 128, 10, batch=32, block=32), 50))
 #: Steps of which the last one is timed: the caches are as warm then as they get.
 _STEPS = 2
+#: M = N = K of the naive product: at 256 it would take a quarter of a billion cycles.
+_NAIVE = 64
 #: The CPU's own way is simulated beside the smallest core: it does not use it.
 _SMALL = "4x4"
 
@@ -30,8 +32,9 @@ def product_figures(config: "str | Config", size: int, progress: Callable[[str],
     Returns
     -------
     dict
-        ``compiler``, and ``rows``: of each of :data:`.programs.WAYS` its cycles, cycles per MAC and how
-        many times faster it is than the software.
+        ``compiler``, and ``rows``: of each of :data:`.programs.WAYS` but the naive loop its cycles,
+        cycles per MAC and how many times faster it is than the software; ``naive_cycles_per_mac``, of a
+        smaller product.
 
     Raises
     ------
@@ -39,7 +42,7 @@ def product_figures(config: "str | Config", size: int, progress: Callable[[str],
         The results differ.
     """
     rows, macs = [], size**3
-    for way in programs.WAYS:
+    for way in programs.WAYS[:-1]:
         core = Config.of(config) if way in _TARGETS else Config.of(_SMALL)
         progress(f"{size}x{size}x{size}: {way}" + ("" if way in _TARGETS else " (a minute or two)"))
         rows.append({"way": way, "config": core.name, **programs.product(core, (size,) * 3, way)})
@@ -50,7 +53,10 @@ def product_figures(config: "str | Config", size: int, progress: Callable[[str],
         row["cycles_per_mac"] = row["cycles"] / macs
         row["times_software"] = software / row["cycles"]
         row["target"] = (_TARGETS.get(row["way"]) if size == 256 and row["config"] == "16x16" else None)
-    return {"size": size, "compiler": rows[0].pop("compiler"), "rows": rows}
+    small = min(size, _NAIVE)
+    progress(f"{small}x{small}x{small}: naive")
+    naive = programs.product(_SMALL, (small,) * 3, "naive")["cycles"] / small**3
+    return {"size": size, "compiler": rows[0]["compiler"], "rows": rows, "naive_cycles_per_mac": naive}
 
 
 def training_figures(config: "str | Config", seed: int, progress: Callable[[str], None]) -> dict:
