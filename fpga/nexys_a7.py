@@ -233,6 +233,11 @@ def simulated(config: str, folder: Path, clock: float = 100e6) -> list[Path]:
     return write_soc(Simulated(clock, folder / "cfu.v"), folder)
 
 
+def simulation(config: str, clock: float = 100e6) -> Path:
+    """The folder of the simulated SoC, compiled on first use; see :func:`.soc_sim.simulation`."""
+    return soc_sim.simulation(config, clock, simulated)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="32x14", help="of the core (default: %(default)s)")
@@ -252,7 +257,7 @@ def main():
     options = parser.parse_args()
     try:
         if options.simulate:
-            folder = soc_sim.simulation(options.config, options.clock * 1e6)
+            folder = simulation(options.config, options.clock * 1e6)
             binary = options.firmware.read_bytes() if options.firmware else firmware(folder)
             soc_sim.run(folder, words(binary), options.port)
         folder = options.out or Path(__file__).parents[1] / "build" / "nexys_a7" / options.config

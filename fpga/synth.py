@@ -32,13 +32,14 @@ BUILD = Path(__file__).parents[1] / "build" / "synth"
 #: where a path is; but of some designs they stop the mapper too, with a failed assertion.
 #: No shift registers in LUTs: they are slow at their output and our delay chains have taps. The array's
 #: 16 to 1 selections are to use the multiplexers of the slices.
-SCRIPT = """
-read_rtlil {name}.il
+MAPPING = """
 hierarchy -top {top}
 proc; flatten; opt_clean
 rename -hide {hidden}
 rename -hide c:*
-synth_xilinx -family xc7 -top {top} -flatten -noiopad -nosrl -widemux 5
+synth_xilinx -family xc7 -top {top} -flatten -nosrl -widemux 5 {pads}
+"""
+SCRIPT = "read_rtlil {name}.il" + MAPPING + """
 tee -q -o {name}.json stat -json
 write_json {name}.netlist.json
 """
@@ -116,7 +117,7 @@ def synthesise(design: Design) -> dict:
     (BUILD / f"{name}.il").write_text(rtlil.convert(design.component(), name="top", emit_src=False))
     script, result, netlist = (BUILD / f"{name}.{suffix}" for suffix in ("ys", "json", "netlist.json"))
     for hidden in ("w:*$*", "w:*") if design.part == "core" else ("w:*",):
-        script.write_text(SCRIPT.format(name=name, top="top", hidden=hidden))
+        script.write_text(SCRIPT.format(name=name, top="top", hidden=hidden, pads="-noiopad"))
         result.unlink(missing_ok=True)
         netlist.unlink(missing_ok=True)
         # Its output dries up and its exit code says little once the mapper has run: trust the files.

@@ -45,7 +45,7 @@ class Running:
     """A SoC that is being simulated; ``address`` is what ``backbeat.open`` wants."""
 
     def __init__(self, firmware: bytes):
-        self.folder = soc_sim.simulation(CONFIG)
+        self.folder = nexys_a7.simulation(CONFIG)
         self.process = soc_sim.start(self.folder, nexys_a7.words(firmware), 0, text=True,
                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         first = self.process.stdout.readline()
@@ -66,7 +66,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def soc():
-    running = Running(nexys_a7.firmware(soc_sim.simulation(CONFIG)))
+    running = Running(nexys_a7.firmware(nexys_a7.simulation(CONFIG)))
     yield running
     running.process.terminate()
     _, said = running.end()
@@ -174,7 +174,7 @@ def test_training_gives_the_bits_of_the_model(soc):
 
 def test_core_sees_the_commands_of_the_program_and_no_others():
     """Behind one that waits, VexRiscv makes some up if ``cmd_ready`` falls too soon; see the Cfu."""
-    firmware = nexys_a7.firmware(soc_sim.simulation(CONFIG), Path(__file__).with_name("soc_commands.c"))
+    firmware = nexys_a7.firmware(nexys_a7.simulation(CONFIG), Path(__file__).with_name("soc_commands.c"))
     out, _ = Running(firmware).end()
     assert "error 0 value 0 wrong 0" in out, out
 

@@ -24,7 +24,7 @@ from backbeat_rtl.verilog import cfu_verilog
 from ..errors import ToolError
 
 __all__ = ["Design", "cache_directory", "cached_library", "cfu_design", "compiler", "find_verilator",
-           "hardware_sources", "simulator_library", "verilator_version"]
+           "hardware_sources", "include_directory", "run_tool", "simulator_library", "verilator_version"]
 
 SHIM = Path(__file__).with_name("shim.cpp")
 MEMORY = SHIM.with_name("memory.hpp")
@@ -88,7 +88,14 @@ def compiler() -> str:
     return name
 
 
-def _run(command: list, what: str, **kwargs) -> str:
+def run_tool(command: Sequence, what: str, **kwargs) -> str:
+    """Its output.
+
+    Raises
+    ------
+    ToolError
+        It failed: says what was going on (``what``), and quotes the end of what it said.
+    """
     result = subprocess.run(command, capture_output=True, text=True, **kwargs)
     if result.returncode:
         raise ToolError(f"{what} failed with exit code {result.returncode}:\n"
@@ -96,8 +103,9 @@ def _run(command: list, what: str, **kwargs) -> str:
     return result.stdout
 
 
-def _include_directory(program: Path, environment: dict[str, str]) -> Path:
-    root = environment.get("VERILATOR_ROOT") or _run(
+def include_directory(program: Path, environment: dict[str, str]) -> Path:
+    """Of what :func:`find_verilator` has found: the C++ headers and sources."""
+    root = environment.get("VERILATOR_ROOT") or run_tool(
         [program, "--getenv", "VERILATOR_ROOT"], "verilator").strip()
     return Path(root) / "include"
 
@@ -132,14 +140,14 @@ class Design:
 def _build(designs: Sequence[Design], main: Path, target: Path, work: Path, flags: Sequence[str]):
     cxx = compiler()
     program, environment, _ = find_verilator()
-    include = _include_directory(program, environment)
+    include = include_directory(program, environment)
     sources, flags = [], [*CXX_FLAGS, *flags]
     for folder in (MEMORY.parent, include, include / "vltstd"):
         flags += ["-I", folder]
     for design in designs:
         (work / f"{design.top}.v").write_text(design.verilog())
         out = work / design.top
-        _run([program, *VERILATOR_FLAGS, *design.flags, "--top-module", design.top, "--prefix",
+        run_tool([program, *VERILATOR_FLAGS, *design.flags, "--top-module", design.top, "--prefix",
               f"V{design.top}", "--Mdir", out, work / f"{design.top}.v"], "verilator",
              env=os.environ | environment)
         sources += out.glob("*.cpp")
@@ -149,13 +157,13 @@ def _build(designs: Sequence[Design], main: Path, target: Path, work: Path, flag
 
     def compile_one(source: Path) -> Path:
         out = work / f"{source.parent.name}-{source.stem}.o"
-        _run([cxx, "-c", *flags, source, "-o", out], f"compiling {source.name}")
+        run_tool([cxx, "-c", *flags, source, "-o", out], f"compiling {source.name}")
         return out
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(compile_one, sources))
     library = work / target.name
-    _run([cxx, "-shared", *objects, "-pthread", "-o", library], "linking the simulator")
+    run_tool([cxx, "-shared", *objects, "-pthread", "-o", library], "linking the simulator")
     os.replace(library, target)
 
 

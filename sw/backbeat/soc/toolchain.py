@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..backends.build import cache_directory
+from ..backends.build import cache_directory, run_tool
 from ..errors import ToolError
 from ..files import write_atomically
 
@@ -152,10 +152,7 @@ def _compile(tools: Toolchain, paths: list[Path], flags: list[str], script: str,
               str(elf)],
              "compiling the firmware"),
             ([*tools.objcopy, "-O", "binary", str(elf), str(binary)], "objcopy")):
-        result = subprocess.run(command, capture_output=True, text=True)
-        if result.returncode:
-            raise ToolError(f"{what} failed with exit code {result.returncode}:\n"
-                            + (result.stderr or result.stdout)[-4000:])
+        run_tool(command, what)
     raw = binary.read_bytes()
     if len(raw) > rom_bytes:
         raise ToolError(f"the firmware has {len(raw):,} bytes, the ROM {rom_bytes:,}")
