@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import replace
 
 from cocotb.triggers import ClockCycles, RisingEdge
+from cocotb.utils import get_sim_time
 from cocotb_bus.drivers import BitDriver, BusDriver
 from cocotb_bus.monitors import BusMonitor
 
@@ -12,7 +13,7 @@ from backbeat_rtl.config import Config
 from backbeat_rtl.core_model import CoreModel
 from backbeat_rtl.isa import Op, Read, function_id
 
-from .harness import Simulation
+from .harness import PERIOD_NS, Simulation
 
 __all__ = ["CORES", "CfuDriver", "CfuMonitor", "Door"]
 
@@ -104,6 +105,7 @@ class Door:
         self.model = CoreModel(self.config)
         self.expected, self.answered = deque(), 0
         self.timed = []         # responses that the model cannot know
+        self.times = []         # and when they came, in cycles
         # A command waits for two of the longest runs at most.
         self.watchdog = 2 * self.config.depth * self.config.tiles + 1000
         self.driver = CfuDriver(dut, rng, idle, self.watchdog)
@@ -119,6 +121,7 @@ class Door:
         command, expected, what, number = self.expected.popleft()
         if expected is None:
             self.timed.append(response)
+            self.times.append(get_sim_time("ns") / PERIOD_NS)
         assert expected in (None, response), (
             f"{what}, command {number}, {Op(command[0] & 7).name} {command[0] >> 3} "
             f"({command[1]:#x}, {command[2]:#x}): got {response:#x}, expected {expected:#x}")

@@ -16,6 +16,8 @@ from rich.progress import Progress
 import backbeat
 from backbeat.device import Chain, collect
 from backbeat.memory import BASE, Memory
+from backbeat.products import Lowered
+from backbeat.program import Result
 from backbeat_rtl import isa
 from backbeat_rtl.config import Config
 from backbeat_rtl.descriptor_model import run_chain
@@ -172,7 +174,7 @@ def _carry_out(acc: backbeat.Accelerator, witness: _Witness, trials: list[Trial]
             f"{error}, expected descriptor {number + 1}")
         assert number == model.completed
         done = collect(Chain(chain.address, chain.entries[:number]), witness.backend.arena)
-        results = [product.lower(8).finish(result)
+        results = [_finished(product.lower(8), result)
                    for product, result in zip(products, done, strict=False)]
         maxima = [result.stats.max_abs for result in done]
     for number, (trial, result, largest) in enumerate(zip(trials, results, maxima, strict=False)):
@@ -180,6 +182,12 @@ def _carry_out(acc: backbeat.Accelerator, witness: _Witness, trials: list[Trial]
         assert not difference, f"{difference}, in number {number} of the chain: {trial}"
         assert largest == trial.max_abs, (f"max_abs is {largest}, expected {trial.max_abs}, in number "
                                           f"{number} of the chain: {trial}")
+
+
+def _finished(lowered: Lowered, result: Result):
+    """What the driver makes of a result."""
+    c = lowered.finish(result.c)
+    return (c, result.sums) if lowered.job.sums else c
 
 
 def campaign(config: str, seed: int, products: int, first: int = 0, advance=lambda count: None) -> dict:

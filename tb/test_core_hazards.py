@@ -170,4 +170,4 @@ async def counters_and_status(dut, rng, config):
     assert running == encode("STATUS", loading=0, running=1, reading=0, moving=0)
     assert reading == encode("STATUS", loading=0, running=1, reading=1, moving=0)
     assert (after[1] - busy, after[2] - fed) == (16, 16), "two tiles of eight steps"
-    assert after[0] - cycles == door.driver.accepted - 4 + door.driver.waited
+    assert after[0] - cycles == door.times[-4] - door.times[0]
