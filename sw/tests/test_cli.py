@@ -42,7 +42,8 @@ def test_gemm_on_the_model_has_no_clock(monkeypatch, capsys):
 @pytest.mark.parametrize(("arguments", "message"), [
     (("gemm", 2, 2, 2, "--op", "ab"), "op must be one of nn, nt, tn, tt, got 'ab'"),
     (("gemm", 2, 2, 2, "--config", "5x5"), "config must be one of 4x4, 8x8, 16x16, 32x14, got '5x5'"),
-    (("gemm", 2, 2, 2, "--backend", "fpga"), "backend must be one of model, verilator, got 'fpga'"),
+    (("gemm", 2, 2, 2, "--backend", "fpga"),
+     "backend must be one of model, verilator or litex:ADDRESS, got 'fpga'"),
     (("verilog", "--config", "x"), "config must be one of"),
 ])
 def test_bad_argument_is_one_line(monkeypatch, capsys, arguments, message):

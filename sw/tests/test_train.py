@@ -289,7 +289,8 @@ def test_broken_config_is_named(digits, tmp_path):
 
 @pytest.mark.parametrize(("match", "options"), [
     ("task must be one of digits-mlp, .* got 'cifar'", dict(task="cifar")),
-    ("backend must be one of", dict(backend="gpu")), ("config must be one of", dict(config="1x1")),
+    ("backend must be one of .* or litex:ADDRESS, got .gpu.", dict(backend="gpu")),
+    ("config must be one of", dict(config="1x1")),
     ("recipe must be one of", dict(recipe="int4")),
     ("epochs must be 1...1000000, got 0", dict(epochs=0)),
     ("lr must be 0...inf, got nan", dict(lr=float("nan"))), ("lr must be", dict(lr=float("inf"))),
@@ -298,6 +299,11 @@ def test_broken_config_is_named(digits, tmp_path):
 def test_bad_setting_is_named(match, options):
     with pytest.raises(ValueError, match=match):
         Settings(**{"task": "digits-mlp"} | options)
+
+
+def test_a_soc_is_a_backend_to_train_on():
+    """As far as that here: what it takes to reach one is in test_litex.py and test_nexys_a7.py."""
+    assert Settings(task="digits-mlp", backend="litex:udp:board").backend == "litex:udp:board"
 
 
 # The command line.

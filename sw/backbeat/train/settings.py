@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from backbeat_rtl.config import Config
 
-from ..backends import BACKENDS
+from ..backends import check_backend
 from ..torch.recipes import recipe_of
 from .tasks import TASKS
 
@@ -26,7 +26,8 @@ class Settings:
     task : str
         A key of ``TASKS``.
     backend, config : str
-        The final weights are the same on every backend and array.
+        The final weights are the same on every backend and array. Of a SoC (``litex:...``) the array is
+        what must be there.
     recipe : str
         A name, or a Python file with a recipe.
     overrides : dict of str to str
@@ -74,8 +75,8 @@ class Settings:
     data: str | None = None
 
     def __post_init__(self):
-        for name, choices in (("task", TASKS), ("backend", BACKENDS)):
-            self._one_of(name, choices)
+        self._one_of("task", TASKS)
+        check_backend(self.backend)
         recipe_of(self.recipe)
         Config.of(self.config)
         for name in DEFAULTS:
