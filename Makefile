@@ -5,6 +5,7 @@ CONFIG ?= 16x16
 BUILD  := build
 BIN    := .venv/bin
 STAMP  := .venv/.installed
+RISCV  := .venv/.riscv
 
 export BACKBEAT_CACHE ?= $(CURDIR)/$(BUILD)/cache
 
@@ -33,6 +34,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# A compiler for firmware: GCC if the machine has it, else the Clang of a large wheel.
+$(RISCV): $(STAMP)
 	command -v riscv64-unknown-elf-gcc > /dev/null || \
 		$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt ziglang
 	@touch $@
@@ -42,7 +47,7 @@ setup: $(STAMP)
 train: setup
 	$(BIN)/backbeat train --task digits-mlp --backend verilator --config $(CONFIG) --epochs 10 --out runs/digits-mlp --overwrite $(ARGS)
 
-test: setup
+test: setup $(RISCV)
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 sim: setup
@@ -82,10 +87,10 @@ compare: setup
 numerics: setup
 	$(BIN)/python -m backbeat.evidence $(ARGS)
 
-soc: setup
+soc: setup $(RISCV)
 	$(BIN)/backbeat soc selftest --config $(CONFIG) $(ARGS)
 
-bench-soc: setup
+bench-soc: setup $(RISCV)
 	$(BIN)/backbeat bench-soc --json $(BUILD)/bench-soc.json $(ARGS)
 
 # LiteX in an environment of its own: it is large, and only the board and its simulation want it.
@@ -98,19 +103,19 @@ $(LITEX)/.installed: constraints-litex.txt
 	$(LITEX)/bin/pip install --quiet --disable-pip-version-check -r constraints-litex.txt
 	@touch $@
 
-soc-litex: setup $(LITEX)/.installed
+soc-litex: setup $(RISCV) $(LITEX)/.installed
 	$(BIN)/pytest tb/test_nexys_a7.py tb/test_bitstream.py sw/tests/test_litex.py $(ARGS)
 
-serve: setup $(LITEX)/.installed
+serve: setup $(RISCV) $(LITEX)/.installed
 	$(BIN)/python -m fpga.nexys_a7 --simulate --config $(CONFIG) --port $(PORT) $(ARGS)
 
-bitstream: setup $(LITEX)/.installed
+bitstream: setup $(RISCV) $(LITEX)/.installed
 	$(BIN)/python -m fpga.bitstream --config $(BOARD) $(ARGS)
 
 load: setup
 	$(BIN)/python -m fpga.bitstream --load --config $(BOARD) $(ARGS)
 
-synth-soc: setup $(LITEX)/.installed
+synth-soc: setup $(RISCV) $(LITEX)/.installed
 	$(BIN)/python -m fpga.soc_synth --config $(BOARD) $(ARGS)
 
 synth: setup
