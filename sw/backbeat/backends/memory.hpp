@@ -65,6 +65,18 @@ public:
     static constexpr uint32_t BYTE = 1 << 16;      // unit of `bandwidth`: bytes per cycle
     char broken[160] = "";                         // the first rule that the core broke
 
+    // What is in it and how it is, see bb_memory() of shim.cpp.
+    void set(uint8_t* image, uint64_t bytes, uint32_t first, uint32_t bytes_per_cycle, uint32_t cycles,
+             uint32_t interval, uint32_t pause) {
+        data = image;
+        size = bytes;
+        base = first;
+        bandwidth = bytes_per_cycle;
+        latency = cycles;
+        refresh_interval = interval;
+        refresh_cycles = pause;
+    }
+
     // Somebody else uses the memory for so many bytes: the core waits so much longer.
     void share(uint32_t bytes) { debt += bytes * BYTE; }
 

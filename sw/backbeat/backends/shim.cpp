@@ -85,14 +85,8 @@ void bb_stall(void* handle, uint64_t seed, uint32_t chance) {
 // nothing moves in `refresh_cycles`.
 void bb_memory(void* handle, uint8_t* data, uint64_t size, uint32_t base, uint32_t bandwidth,
                uint32_t latency, uint32_t refresh_interval, uint32_t refresh_cycles) {
-    Memory& memory = static_cast<Simulator*>(handle)->memory;
-    memory.data = data;
-    memory.size = size;
-    memory.base = base;
-    memory.bandwidth = bandwidth;
-    memory.latency = latency;
-    memory.refresh_interval = refresh_interval;
-    memory.refresh_cycles = refresh_cycles;
+    static_cast<Simulator*>(handle)->memory.set(data, size, base, bandwidth, latency, refresh_interval,
+                                                refresh_cycles);
 }
 
 // Reads and/or writes of words that touch `begin` to `end - 1` are answered with `response`.

@@ -8,6 +8,8 @@ import numpy as np
 from backbeat_rtl.config import WORD
 from backbeat_rtl.epilogue_model import random_bits
 
+from ..memory import padded
+
 __all__ = ["BASE", "EXP_BITS", "LARGEST", "LOW", "QUOTIENT_BITS", "Draw", "Network", "Scales",
            "batch_rows", "exp_table", "fixed", "strides"]
 
@@ -26,10 +28,6 @@ class Draw:
 
     SOFTMAX, HIDDEN, STEP_2, STEP_1, EPOCH = range(5)
     DRAWS = 8
-
-
-def padded(size: int) -> int:
-    return -(-size // WORD) * WORD
 
 
 @dataclass(frozen=True)

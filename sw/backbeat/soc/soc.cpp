@@ -129,13 +129,7 @@ void* soc_open(const uint8_t* firmware, uint64_t firmware_size, uint64_t rom_siz
     soc->rom.assign(rom_size, 0);
     soc->sram.assign(sram_size, 0);
     std::memcpy(soc->rom.data(), firmware, std::min(firmware_size, rom_size));
-    soc->memory.data = data;
-    soc->memory.size = size;
-    soc->memory.base = base;
-    soc->memory.bandwidth = bandwidth;
-    soc->memory.latency = latency;
-    soc->memory.refresh_interval = refresh_interval;
-    soc->memory.refresh_cycles = refresh_cycles;
+    soc->memory.set(data, size, base, bandwidth, latency, refresh_interval, refresh_cycles);
     soc->cpu->externalResetVector = ROM;
     soc->cpu->timerInterrupt = soc->cpu->softwareInterrupt = 0;
     soc->cpu->externalInterruptArray = 0;
