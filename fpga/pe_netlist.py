@@ -25,6 +25,7 @@ from backbeat.backends.build import compiler, find_verilator, include_directory,
 from backbeat.cli.options import table_console
 from backbeat.errors import ToolError
 from backbeat.files import write_atomically
+from backbeat_rtl.isa import MAX_RUN
 from backbeat_rtl.pe import LOW, ProcessingElement, accumulator_width
 from backbeat_rtl.verilog import to_verilog
 
@@ -36,7 +37,7 @@ __all__ = ["BUILD", "MAX_K", "REGISTERS", "Pair", "cell_counts", "dsp_parameters
 BUILD = Path(__file__).parents[1] / "build" / "pe_netlist"
 HARNESS = Path(__file__).with_suffix(".cpp")
 #: Longest sums that are tried: the array's in the presets' cores, and the PE's limit.
-MAX_K = (2048, 65536)
+MAX_K = (MAX_RUN, 65536)
 #: Steps of random sums beyond the longest ones.
 CYCLES = 4_000_000
 #: The registers that the PE relies on. A's are flip-flops outside: it has 16 bits for 25 pins, and

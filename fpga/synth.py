@@ -70,7 +70,7 @@ class Design:
     def component(self):
         c = Config.of(self.config)
         if self.part == "array":
-            return SystolicArray(rows=c.rows, columns=c.columns, max_k=c.depth)
+            return SystolicArray(rows=c.rows, columns=c.columns, max_k=c.longest(1))
         return Datapath(c) if self.part == "datapath" else Cfu(replace(c, memory=self.part == "core"))
 
 

@@ -23,10 +23,10 @@ def words(rng, port: Port, count: int) -> np.ndarray:
 def sizes(rng, config, port: Port) -> dict:
     """A legal panel; few depths, so that two panels often agree."""
     tiles = int(rng.choice([1, 1, 2, config.tiles, rng.integers(1, config.tiles + 1)]))
-    longest = config.depth // WORD // tiles * WORD
+    longest = config.longest(tiles)
     lanes = config.rows if port == Port.A else config.columns
     if not longest:
-        tiles, longest = 1, config.depth
+        tiles, longest = 1, config.longest(1)
     return {"depth": min(int(rng.choice([1, 8, 8, 13, longest])), longest), "tiles": tiles,
             "last": int(rng.choice([1, lanes, rng.integers(1, lanes + 1)])),
             "half": int(rng.integers(2)), "across": bool(rng.integers(2))}

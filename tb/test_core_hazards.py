@@ -31,7 +31,7 @@ async def accumulation_onto_one_tile(dut, rng, config):
     """Long and short runs in any order: each reads the sums that the one before has just written."""
     door = Door(dut, config, rng)
     rows, columns = door.config.rows, door.config.columns
-    for tiles, depth in ((1, 1), (1, 2), (1, 8), (2, 1), (2, door.config.depth // 2)):
+    for tiles, depth in ((1, 1), (1, 2), (1, 8), (2, 1), (2, door.config.longest(2))):
         pairs = [operands(rng, tiles * rows, columns, k) for k in (depth, 1)]
         halves = [0, *rng.integers(2, size=20).tolist()]
         await door.send([
@@ -73,7 +73,7 @@ async def load_waits_for_the_half_in_use(dut, rng, config):
     c = door.config
     for number in range(60):
         side = int(rng.integers(1, 3))
-        depth = int(rng.choice([1, 8, c.depth // 8 // side * 8]))
+        depth = int(rng.choice([1, 8, c.longest(side)]))
         half, across = number % 2, bool(rng.integers(2))
         a, b = operands(rng, side * c.rows, c.columns, depth)
         other = operands(rng, side * c.rows, c.columns, depth)

@@ -14,7 +14,7 @@ FAULTS = {
     "never adds P": ("netlist", r"(\.OPMODE\(\{ 2'h1), \w+,", r"\1, 1'h1,"),
     "sign of the low operand": ("netlist", r"(\.A\(\{ (?:o_a\[15\], )+o_a\[15:)7\], o_a\[7\]",
                                 r"\g<1>7], 1'h0"),
-    "a bit of the Verilog's count": ("rtl", r"(o_count <=) ", r"\1 9'h100 ^ "),
+    "a bit of the Verilog's count": ("rtl", r"(o_count <=) ", r"\1 7'h40 ^ "),
 }
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from math import gcd
 
+from .isa import MAX_RUN
+
 __all__ = ["PRESETS", "Config"]
 
 #: Bytes in a word of the operand port and of a scratchpad lane.
@@ -107,6 +109,10 @@ class Config:
             return PRESETS[name]
         except KeyError:
             raise ValueError(f"config must be one of {', '.join(PRESETS)}, got {name!r}") from None
+
+    def longest(self, tiles: int) -> int:
+        """Steps of K, whole words of them, that a panel of so many tiles has at most."""
+        return min(self.depth // WORD // tiles * WORD, MAX_RUN)
 
     @property
     def name(self) -> str:

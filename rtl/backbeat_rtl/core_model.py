@@ -172,7 +172,7 @@ class CoreModel:
         c, size, mode = self.config, isa.decode("LOAD.0", input_0), isa.decode("LOAD.1", input_1)
         depth, tiles, last = size["depth"], size["tiles"], size["last"]
         if (not 1 <= tiles <= c.tiles or not 1 <= last <= self._lanes(port) or depth == 0
-                or -(-depth // WORD) > c.depth // WORD // tiles):
+                or depth > c.longest(tiles)):
             return Error.SIZE
         if port in self.loading:
             self.panels.pop((port, self.loading[port][0]), None)

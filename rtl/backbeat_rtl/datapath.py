@@ -51,7 +51,7 @@ class Datapath(wiring.Component):
         self.load_b = Loader(lanes=c.columns, depth=c.depth, tiles=c.tiles)
         self.sequencer = Sequencer(depth=c.depth, tiles=c.tiles, period=c.row_pairs,
                                    settle=accumulators.UPDATE)
-        self.array = SystolicArray(rows=c.rows, columns=c.columns, max_k=c.depth)
+        self.array = SystolicArray(rows=c.rows, columns=c.columns, max_k=c.longest(1))
         self.accumulators = Accumulators(row_pairs=c.row_pairs, columns=c.columns,
                                          width=self.array.width, slots=2 * c.tiles)
         self.panel = data.StructLayout({

@@ -289,7 +289,7 @@ class Engine(wiring.Component):
         size = data.View(isa.layout("LOAD.0"), self.i_command.input_0)
         mode = data.View(isa.layout("LOAD.1"), self.i_command.input_1)
         # How many words a tile may have if there are so many: a table instead of a multiplier.
-        most_words = Array([0] + [c.depth // WORD // tiles for tiles in range(1, c.tiles + 1)])
+        most_words = Array([0] + [c.longest(tiles) // WORD for tiles in range(1, c.tiles + 1)])
         tile_words = (size.depth + WORD - 1) >> 3
         with m.If(self.funct7 > Port.B):
             self.illegal(m)

@@ -13,7 +13,7 @@ from amaranth.lib import data
 
 __all__ = [
     "DESCRIPTOR", "DESCRIPTOR_OPS", "DESCRIPTOR_WORDS", "ERRORS", "FETCHED_WORDS", "FIELDS", "IDENTITY",
-    "MAX_DIMENSION", "MAX_K", "OPERATIONS", "PORTS", "READABLE", "RECORD_WORD", "WRITABLE",
+    "MAX_DIMENSION", "MAX_K", "MAX_RUN", "OPERATIONS", "PORTS", "READABLE", "RECORD_WORD", "WRITABLE",
     "DescriptorOp", "Error", "Field", "Op", "Port", "Read", "Write", "decode", "decode_descriptor",
     "encode", "encode_descriptor", "function_id", "layout",
 ]
@@ -252,6 +252,8 @@ FIELDS = {
 DESCRIPTOR_WORDS, FETCHED_WORDS, RECORD_WORD = 48, 34, 44
 #: Largest M and N, and largest K (whose INT32 sum cannot overflow: K * 2**14 < 2**31).
 MAX_DIMENSION, MAX_K = 2**24 - 1, 2**17 - 1
+#: Steps of K in one run: what the counters in the array are wide enough for.
+MAX_RUN = 512
 
 DESCRIPTOR_OPS = {
     DescriptorOp.NONE: "nothing: only its `fence`, `next` and completion count",

@@ -75,7 +75,8 @@ def markdown() -> str:
         "outside of the tensor; x likewise.", "",
         "## Order of operand words", "",
         "A panel is `tiles` tiles of as many rows (columns of the array, for B) as the array has, the "
-        "last one of `last`, each `depth` steps of K.", "",
+        f"last one of `last`, each `depth` steps of K: at most {isa.MAX_RUN}, and so many that all "
+        "tiles, each padded to a multiple of 8, fit a lane.", "",
         "- Along K (`across` = 0): row after row, each padded to a multiple of 8 bytes.",
         "- Across rows (`across` = 1): step of K after step of K; in each, tile after tile, each "
         "padded to a multiple of 8 bytes.", "",
@@ -96,7 +97,8 @@ def c_header() -> str:
         out.append("")
     names = ", ".join(f'"{error.name}"' for error in isa.ERRORS)
     out += [f"#define BB_ERROR_NAMES {{{names}}}", ""]
-    out += [f"#define {'BB_IDENTITY':24} {isa.IDENTITY:#x}", f"#define {'BB_VERSION':24} {isa.VERSION}",
+    out += [f"#define {'BB_IDENTITY':24} {isa.IDENTITY:#x}", f"#define {'BB_MAX_RUN':24} {isa.MAX_RUN}",
+            f"#define {'BB_VERSION':24} {isa.VERSION}",
             ""]
     for word, fields in isa.FIELDS.items():
         name = f"BB_{word.replace('.', '_')}"

@@ -83,7 +83,7 @@ def _feasible(m: int, n: int, k: int, config: Config):
         for b_tiles in range(1, min(column_tiles, config.tiles // a_tiles) + 1):
             # Equal panels: no short rest at the end that leaves the array waiting for words.
             a_panels, b_panels = _ceil(row_tiles, a_tiles), _ceil(column_tiles, b_tiles)
-            capacity = config.depth // max(a_tiles, b_tiles) // WORD * WORD
+            capacity = config.longest(max(a_tiles, b_tiles))
             if (not capacity or _ceil(row_tiles, a_panels) != a_tiles
                     or _ceil(column_tiles, b_panels) != b_tiles):
                 continue

@@ -72,6 +72,7 @@
 #define BB_ERROR_NAMES {"NONE", "ILLEGAL", "SIZE", "NOT_LOADED", "DEPTH", "NO_LOAD", "NO_RESULT", "OPERAND", "BUSY", "ALIGNMENT", "DIMENSION", "PITCH", "PLAN", "UNKNOWN", "BUS_READ", "BUS_WRITE", "TIMEOUT"}
 
 #define BB_IDENTITY              0xbb
+#define BB_MAX_RUN               512
 #define BB_VERSION               2
 
 #define BB_LOAD_0_DEPTH(x) (((uint32_t)(x) & 0xffffu) << 0)

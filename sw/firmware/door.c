@@ -101,7 +101,7 @@ int bb_gemm_door(const struct bb_product *p)
     const uint32_t a_panel = min(p->m, square * a.tile), b_panel = min(p->n, square * b.tile);
     const uint32_t most = ceil_div(a_panel, a.tile) > ceil_div(b_panel, b.tile)
         ? ceil_div(a_panel, a.tile) : ceil_div(b_panel, b.tile);
-    const uint32_t chunk = min(p->k, bb_core.depth / most / WORD * WORD);
+    const uint32_t chunk = min(p->k, min(BB_MAX_RUN, bb_core.depth / most / WORD * WORD));
     if (!p->m || !p->n || !p->k) return BB_ERROR_DIMENSION;
     if (!chunk) return BB_ERROR_NO_PLAN;
 
