@@ -115,7 +115,10 @@ class Chain(wiring.Component):
         m.d.comb += [self.o_fetch.payload.eq(self.o_fetching), self.o_fetch.valid.eq(fetch),
                      self.o_failure.descriptor.eq(Mux(self.o_pushed, 0, self.o_address))]
 
-        step = Signal(range(32))
+        # A rule that is broken: its error, and the word at fault, which is read from the memory again.
+        step, broken = Signal(range(32)), Signal()
+        error, upper, part = Signal(Error), Signal(), Signal(2)
+        value = read.data.word_select(upper, 32)
         checks = self.checks(f)
         gemm = f.op == DescriptorOp.GEMM
         last = f.last | self.o_pushed
@@ -160,14 +163,20 @@ class Chain(wiring.Component):
                     for at in range(0, len(checks), _AT_ONCE):
                         with m.Case(at // _AT_ONCE):
                             # Later assignments win: the first rule comes last.
-                            for wrong, error, value in reversed(checks[at:at + _AT_ONCE]):
+                            for wrong, code, word, shown in reversed(checks[at:at + _AT_ONCE]):
                                 with m.If(wrong):
-                                    m.d.comb += [self.o_failed.eq(1), self.o_failure.error.eq(error),
-                                                 self.o_failure.value.eq(value)]
-                with m.If(self.o_failed):
-                    m.next = "STOPPED"
+                                    m.d.comb += broken.eq(1)
+                                    m.d.sync += [error.eq(code), part.eq(shown),
+                                                 Cat(upper, number).eq(word)]
+                with m.If(broken):
+                    m.next = "BROKEN"
                 with m.Elif((step == (len(checks) - 1) // _AT_ONCE) | ~gemm):
                     m.next = "ANNOUNCE"
+            with m.State("BROKEN"):
+                m.d.comb += [self.o_failed.eq(1), self.o_failure.error.eq(error),
+                             self.o_failure.value.eq(Cat(value[:16] & part[0].replicate(16),
+                                                         value[16:] & part[1].replicate(16)))]
+                m.next = "STOPPED"
             with m.State("ANNOUNCE"):
                 with m.If((under_way == 0) | (~f.fence & ~under_way[-1])):
                     m.d.comb += self.o_destination_valid.eq(1)
@@ -211,36 +220,42 @@ class Chain(wiring.Component):
 
     @staticmethod
     def checks(f):
-        """What is wrong, with which code, and the value; the first one counts."""
+        """What is wrong, the code, the word at fault, and which halves of it count; the first counts."""
         def size(value, most):
             return (value == 0) | (value > most)
 
+        def at(name):
+            return next(number for number, fields in isa.DESCRIPTOR.items()
+                        if name in (field.name for field in fields))
+
+        whole, low, nothing = 0b11, 0b01, 0b00
+
         gathered = f.gather_a | f.gather_b
-        word_0 = f.as_value()[:32]
-        panels, chunk = (f.as_value().word_select(n, 32) for n in (13, 14))
         rows = {"a": Mux(f.a_across, f.m, f.k), "b": Mux(f.b_across, f.n, f.k),
                 "c": Mux(f.requantise, f.n, f.n << 2)}
         out = [((f.op > max(DescriptorOp)) | ((f.op == DescriptorOp.GEMM) & (
-            f.sums & ~f.columns_outer | f.gather_a & f.gather_b)), Error.UNKNOWN, word_0)]
+            f.sums & ~f.columns_outer | f.gather_a & f.gather_b)), Error.UNKNOWN, 0, whole)]
         for name, wanted in (
                 ("a", 1), ("b", 1), ("c", 1), ("table", f.requantise), ("sums_address", f.sums),
                 ("a_pitch", ~f.gather_a), ("b_pitch", ~f.gather_b), ("c_pitch", 1),
                 ("row_pitch", gathered), ("image_pitch", gathered),
                 ("b_wrap", ~f.gather_b & (f.b_group != 0))):
-            out.append(((f[name][:3] != 0) & wanted, Error.ALIGNMENT, f[name]))
-        out += [(size(f[name], most), Error.DIMENSION, f[name]) for name, most in (
+            out.append(((f[name][:3] != 0) & wanted, Error.ALIGNMENT, at(name), whole))
+        out += [(size(f[name], most), Error.DIMENSION, at(name), whole) for name, most in (
             ("m", isa.MAX_DIMENSION), ("n", isa.MAX_DIMENSION), ("k", isa.MAX_K))]
-        out.append((gathered & ((f.pixel == 0) | (f.pixel[:3] != 0)), Error.DIMENSION, f.pixel))
-        out += [(gathered & (f[name] == 0), Error.DIMENSION, f[name])
+        out.append((gathered & ((f.pixel == 0) | (f.pixel[:3] != 0)), Error.DIMENSION, at("pixel"), low))
+        out += [(gathered & (f[name] == 0), Error.DIMENSION, at(name), nothing)
                 for name in ("taps_x", "grid_y", "grid_x", "insert_y", "insert_x")]
-        out += [((rows[x] > f[f"{x}_pitch"]) & wanted, Error.PITCH, f[f"{x}_pitch"])
+        out += [((rows[x] > f[f"{x}_pitch"]) & wanted, Error.PITCH, at(f"{x}_pitch"), whole)
                 for x, wanted in (("a", ~f.gather_a), ("b", ~f.gather_b), ("c", 1))]
         out += [
-            ((f.chunk == 0) | ((f.chunk[:3] != 0) & (f.chunk < f.k)), Error.PLAN, chunk),
+            ((f.chunk == 0) | ((f.chunk[:3] != 0) & (f.chunk < f.k)), Error.PLAN,
+             at("chunk"), whole),
             ((f.a_panel == 0) | f.a_across & (f.a_panel[:3] != 0) & (f.a_panel < f.m),
-             Error.PLAN, panels),
-            ((f.b_panel == 0) | (f.b_panel[:3] != 0) & (f.b_panel < f.n), Error.PLAN, panels),
+             Error.PLAN, at("a_panel"), whole),
+            ((f.b_panel == 0) | (f.b_panel[:3] != 0) & (f.b_panel < f.n), Error.PLAN, at("b_panel"),
+             whole),
         ]
         # Without a product only the op itself can be wrong.
         product = f.op == DescriptorOp.GEMM
-        return out[:1] + [(wrong & product, error, value) for wrong, error, value in out[1:]]
+        return out[:1] + [(wrong & product, *rest) for wrong, *rest in out[1:]]
