@@ -10,7 +10,6 @@ from backbeat.program import panel
 from backbeat_rtl.config import WORD
 from backbeat_rtl.core_model import panel_lanes, panel_words
 from backbeat_rtl.loader import Loader
-from backbeat_rtl.pipeline import delay
 from backbeat_rtl.scratchpad import READ_LATENCY, Scratchpad, Transposer
 
 from .harness import Simulation, drive, unpack
@@ -39,8 +38,7 @@ class Buffer(wiring.Component):
         m.d.comb += [
             load.i_start.eq(self.i_start), load.i_panel.eq(self.i_panel),
             load.i_word.eq(self.i_word_valid), self.o_active.eq(load.o_active),
-            transposer.i_word.eq(delay(m, self.i_word, 1, name="word")),
-            transposer.i_across.eq(delay(m, load.o_across, 1, name="across")),
+            transposer.i_word.eq(self.i_word), transposer.i_across.eq(load.o_across),
             pad.i_write.eq(load.o_write), pad.i_data.eq(transposer.o_data),
             pad.i_read.eq(self.i_read),
             self.o_first.eq(pad.o_first), self.o_operands.eq(pad.o_operands),

@@ -92,8 +92,7 @@ class Datapath(wiring.Component):
         # Operand words: a cycle for the loader to say where, one for the lanes to hear it.
         across = Mux(self.i_port, self.load_b.o_across, self.load_a.o_across)
         m.d.comb += [
-            transposer.i_word.eq(delay(m, self.i_word, 1, name="word")),
-            transposer.i_across.eq(delay(m, across, 1, name="across")),
+            transposer.i_word.eq(self.i_word), transposer.i_across.eq(across),
         ]
         for port, (loader, pad) in enumerate(((self.load_a, pad_a), (self.load_b, pad_b))):
             for name in ("depth", "tiles", "last", "start", "across"):

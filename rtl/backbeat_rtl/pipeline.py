@@ -33,7 +33,9 @@ def delay(m, value, cycles, *, name, reset=False):
 def pipelined_mux(m, choices, index, *, name):
     """Selects one of several values; two cycles, so that it may come from afar and go far.
 
-    A tree of multiplexers: of up to 16, each bit is four LUT6 and the multiplexers of their slice.
+    A tree of multiplexers: of up to 16, each bit is four LUT6 and the multiplexers of their slice, if
+    the tree is whole. So the places that nobody selects are filled, with values in another order than
+    elsewhere: equal halves of a tree would be found out.
 
     Parameters
     ----------
@@ -48,6 +50,8 @@ def pipelined_mux(m, choices, index, *, name):
         The chosen value two cycles after ``index``.
     """
     layer = list(choices)
+    if len(layer) > 8:
+        layer += reversed(layer[len(layer) - -len(layer) % 16:])
     for bit in index:
         if len(layer) > 1:
             pairs = zip(layer[::2], layer[1::2], strict=False)

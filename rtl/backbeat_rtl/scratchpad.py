@@ -34,7 +34,8 @@ class Transposer(wiring.Component):
     one byte position of each. So all lanes with the same index modulo 8 see the same data: the
     word, or its byte j in every position. The byte enables choose the position.
 
-    Latency 1 cycle.
+    Latency 2 cycles: the word is masked in the first, so that what each of 512 bits chooses from in the
+    second is an OR of two.
 
     Members
     -------
@@ -53,11 +54,11 @@ class Transposer(wiring.Component):
     def elaborate(self, _platform):
         m = Module()
         lanes = Signal(LaneWrite, reset_less=True)
-        for phase in range(WORD):
-            with m.If(self.i_across):
-                m.d.sync += lanes[phase].eq(self.i_word.word_select(phase, 8).replicate(WORD))
-            with m.Else():
-                m.d.sync += lanes[phase].eq(self.i_word)
+        along, across = (Signal(8 * WORD, name=name, reset_less=True) for name in ("along", "across"))
+        m.d.sync += [along.eq(Mux(self.i_across, 0, self.i_word)),
+                     across.eq(Mux(self.i_across, self.i_word, 0))]
+        m.d.sync += [lanes[phase].eq(along | across.word_select(phase, 8).replicate(WORD))
+                     for phase in range(WORD)]
         m.d.comb += self.o_data.eq(lanes)
         return m
 
