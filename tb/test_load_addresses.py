@@ -57,11 +57,12 @@ def take(sinks) -> tuple[list, list]:
 def check_bursts(bursts, infos, what: str):
     """The rules of AXI, and that ``bursts`` are those of ``infos`` that are in memory."""
     for burst in bursts:
-        assert 1 <= burst.beats <= MOST_BEATS, f"{what}: {burst}"
+        assert burst.length < MOST_BEATS, f"{what}: {burst}"
         assert burst.address % WORD == 0, f"{what}: {burst} is not aligned"
-        assert burst.address % PAGE + WORD * burst.beats <= PAGE, f"{what}: {burst} leaves the page"
-    assert [(burst.address, burst.beats) for burst in bursts] == [
-        (info.address, info.beats) for info in infos if not info.zero], what
+        end = burst.address % PAGE + WORD * (burst.length + 1)
+        assert end <= PAGE, f"{what}: {burst} leaves the page"
+    assert [(burst.address, burst.length) for burst in bursts] == [
+        (info.address, info.length) for info in infos if not info.zero], what
 
 
 def words_of(infos, what: str) -> list:
@@ -69,8 +70,8 @@ def words_of(infos, what: str) -> list:
     out = []
     for info in infos:
         assert 1 <= info.tail <= WORD, f"{what}: {info}"
-        for n in range(info.beats):
-            last = n == info.beats - 1
+        for n in range(info.length + 1):
+            last = n == info.length
             out.append((None if info.zero else (info.address + n * WORD) % 2**32,
                         bool(info.row_end and last), bool(info.end and last),
                         info.tail if last else WORD))
@@ -110,7 +111,8 @@ async def segments_are_covered_exactly(dut, rng, kind):
         for n, (found, wanted) in enumerate(zip(got, expected, strict=False)):
             assert found == wanted, f"{kind}, {stall=}, word {n}: got {found}, expected {wanted}"
         assert len(got) == len(expected), f"{kind}, {stall=}"
-        assert [info.fetch for info in infos for _ in range(info.beats)] == fetches, f"{kind}: fetch"
+        marks = [info.fetch for info in infos for _ in range(info.length + 1)]
+        assert marks == fetches, f"{kind}: fetch"
 
 
 class Matrix:

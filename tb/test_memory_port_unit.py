@@ -130,7 +130,7 @@ class Traffic:
         self.data = [(int(self.rng.integers(1, 256)), int.from_bytes(self.rng.bytes(WORD), "little"))
                      for _, beats in self.announced for _ in range(beats)]
         for source, bursts in ((self.read, self.asked), (self.write, self.announced)):
-            source.words += [bits(Burst, address=address, beats=beats) for address, beats in bursts]
+            source.words += [bits(Burst, address=address, length=beats - 1) for address, beats in bursts]
         self.write_word.words += [bits(WriteWord, bytes=word, strobe=strobe)
                                   for strobe, word in self.data]
         self.write_word.sent = 0
@@ -251,7 +251,7 @@ async def silence_is_reported(dut, _rng):
 
     await ClockCycles(dut.clk, SILENCE + 16)
     assert not dut.inner__silent.value, "silent though nothing is due"
-    dut.inner__read__payload.value, dut.inner__read__valid.value = bits(Burst, address=8, beats=2), 1
+    dut.inner__read__payload.value, dut.inner__read__valid.value = bits(Burst, address=8, length=1), 1
     await ClockCycles(dut.clk, 1)
     dut.inner__read__valid.value = 0
     await silent_after(SILENCE, "address not taken")

@@ -13,14 +13,16 @@ __all__ = ["Core"]
 
 
 class Core(wiring.Component):
-    """Takes one command per cycle and answers each exactly once, in order.
+    """Answers each command exactly once, in order.
+
+    Takes operand words and results in every cycle, other commands in every second one.
 
     A command that has to wait for the hardware waits in the command register, with everything
     behind it. RESET never waits: it clears all but buffer contents and answers 0. But a command
     that is waiting is ahead of it, so no wait may depend on a later command (see :class:`Engine`).
 
-    Latency 2 cycles from command to response. Neither ``ready`` depends on the other stream in the
-    same cycle, so no path leads through the core from the CPU and back to it.
+    Latency 2 cycles from those to the response, 3 from others. Neither ``ready`` depends on the other
+    stream in the same cycle, so no path leads through the core from the CPU and back to it.
 
     Parameters
     ----------
@@ -58,15 +60,16 @@ class Core(wiring.Component):
 
         # The command register.
         command, full = Signal(Command), Signal()
-        execute, is_reset, room = Signal(), Signal(), Signal()
+        execute, is_reset, room, settled = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             is_reset.eq(command.function_id[:3] == Op.RESET),
             execute.eq(full & room & ~resetting & (engine.o_ready | is_reset)),
             engine.i_command.eq(command),
-            engine.i_execute.eq(execute & ~is_reset),
+            engine.i_execute.eq(execute & ~is_reset), engine.i_settled.eq(settled),
             self.i.ready.eq(~full | execute),
         ]
-        m.d.sync += resetting.eq(execute & is_reset)
+        m.d.sync += [resetting.eq(execute & is_reset),
+                     settled.eq(full & ~self.i.ready & ~resetting)]
         with m.If(self.i.ready):
             m.d.sync += [full.eq(self.i.valid), command.eq(self.i.payload)]
 

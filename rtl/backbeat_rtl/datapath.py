@@ -89,18 +89,24 @@ class Datapath(wiring.Component):
         m.submodules.pad_a = pad_a = Scratchpad(lanes=c.rows, group=2, depth=c.depth)
         m.submodules.pad_b = pad_b = Scratchpad(lanes=c.columns, group=1, depth=c.depth)
 
-        # Operand words: a cycle for the loader to say where, one for the lanes to hear it.
-        across = Mux(self.i_port, self.load_b.o_across, self.load_a.o_across)
+        # Operand words: a cycle to come here, one for the loader to say where, one for the lanes to hear
+        # it.
+        start, panel, port_at = (Signal.like(s) for s in (self.i_start, self.i_panel, self.i_port))
+        word_valid = delay(m, self.i_word_valid, 1, name="word_valid", reset=True)
+        m.d.sync += [start.eq(self.i_start), panel.eq(self.i_panel), port_at.eq(self.i_port)]
+        across = Mux(port_at, self.load_b.o_across, self.load_a.o_across)
         m.d.comb += [
-            transposer.i_word.eq(self.i_word), transposer.i_across.eq(across),
+            transposer.i_word.eq(delay(m, self.i_word, 1, name="word")), transposer.i_across.eq(across),
         ]
         for port, (loader, pad) in enumerate(((self.load_a, pad_a), (self.load_b, pad_b))):
             for name in ("depth", "tiles", "last", "start", "across"):
-                m.d.comb += loader.i_panel[name].eq(self.i_panel[name])
+                m.d.comb += loader.i_panel[name].eq(panel[name])
             m.d.comb += [
-                loader.i_start.eq(self.i_start[port]),
-                loader.i_word.eq(self.i_word_valid & (self.i_port == port)),
-                self.o_loading[port].eq(loader.o_active),
+                loader.i_start.eq(start[port]),
+                loader.i_word.eq(word_valid & (port_at == port)),
+                # What is on its way to the loader counts already.
+                self.o_loading[port].eq(
+                    start[port] | (loader.o_active & ~(loader.i_word & loader.o_last))),
                 pad.i_write.eq(loader.o_write),
                 pad.i_data.eq(transposer.o_data),
             ]

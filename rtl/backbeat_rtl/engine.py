@@ -26,7 +26,10 @@ class Engine(wiring.Component):
     Model: :class:`backbeat_rtl.core_model.CoreModel`.
 
     Every wait here is for the hardware's own progress (a run that ends, a value that comes back),
-    never for another command, so none is longer than the two longest runs. One command per cycle.
+    never for another command, so none is longer than the two longest runs.
+
+    What is wrong with a command is found in one cycle, and it is carried out in the next: two cycles
+    per command. Operand words and results are judged and carried out at once, one per cycle.
 
     Parameters
     ----------
@@ -35,6 +38,9 @@ class Engine(wiring.Component):
     Members
     -------
     i_command : Command
+        Stays until it is executed.
+    i_settled : bit
+        It has been there, and the engine not in reset, for a cycle already.
     i_execute : bit
         Carry it out; only with ``o_ready``.
     o_ready : bit
@@ -48,7 +54,8 @@ class Engine(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         super().__init__({
-            "i_command": In(Command), "i_execute": In(1), "o_ready": Out(1), "o_result": Out(32),
+            "i_command": In(Command), "i_settled": In(1), "i_execute": In(1), "o_ready": Out(1),
+            "o_result": Out(32),
             **({"port": Out(PORT)} if config.memory else {})})
 
     def elaborate(self, _platform):
@@ -59,18 +66,26 @@ class Engine(wiring.Component):
         self.connect_result_path(m)
 
         self.funct7 = self.i_command.function_id[3:]
-        self.fail, self.detail = Signal(Error), Signal(32)
+        self.fail, self.fail_at_once, self.detail = Signal(Error), Signal(Error), Signal(32)
         self.error, self.error_value = Signal(Error), Signal(32)
-        self.go, blocked = Signal(), Signal()
-        healthy = self.error == Error.NONE
+        self.go, self.go_at_once, blocked = Signal(), Signal(), Signal()
+        # What is wrong is a cycle old, but for the commands that are carried out at once. It is still
+        # true: only commands change it, and the one before has been carried out earlier still.
+        at_once, found, good, verdict = Signal(), Signal(Error), Signal(), Signal(Error)
+        healthy = self.healthy = Signal(init=1)
+        op = self.i_command.function_id[:3]
+        m.d.sync += [found.eq(self.fail), good.eq(self.fail == Error.NONE)]
         m.d.comb += [
+            at_once.eq((op == Op.PUSH) | (op == Op.READ)),
+            verdict.eq(Mux(at_once, self.fail_at_once, found)),
             self.detail.eq(self.i_command.input_0),
-            self.o_ready.eq(~(blocked & healthy)),
-            self.go.eq(self.i_execute & healthy & (self.fail == Error.NONE)),
-            self.o_result.eq(Mux(healthy, self.fail, self.error)),
+            self.o_ready.eq((at_once | self.i_settled) & ~(blocked & healthy & (at_once | good))),
+            self.go.eq(self.i_execute & healthy & good),
+            self.go_at_once.eq(self.i_execute & healthy & (self.fail_at_once == Error.NONE)),
+            self.o_result.eq(Mux(healthy, verdict, self.error)),
         ]
-        with m.If(self.i_execute & healthy & (self.fail != Error.NONE)):
-            m.d.sync += [self.error.eq(self.fail), self.error_value.eq(self.detail)]
+        with m.If(self.i_execute & healthy & (verdict != Error.NONE)):
+            m.d.sync += [self.error.eq(verdict), self.error_value.eq(self.detail), healthy.eq(0)]
 
         self.moving, self.doorbell = Signal(), Signal()
         self.keep_books(m)
@@ -79,16 +94,16 @@ class Engine(wiring.Component):
             m.submodules.memory = self.memory = MemoryEngine(
                 c, panel=self.datapath.panel, run=self.datapath.sequencer.run,
                 start=self.readout.start, table=self.readout.i_table.shape(), beat=Beat)
-        op = self.i_command.function_id[:3]
-        with m.If(self.moving & (op != Op.GET)):
-            m.d.comb += self.fail.eq(Error.BUSY)
-        with m.Else(), m.Switch(op):
+        with m.Switch(op):
             for code, carry_out in {
                 Op.GET: self.get, Op.SET: self.set, Op.LOAD: self.load, Op.PUSH: self.push,
                 Op.RUN: self.run, Op.READOUT: self.read_out, Op.READ: self.read,
             }.items():
                 with m.Case(code):
                     carry_out(m, blocked)
+        with m.If(self.moving & (op != Op.GET)):
+            m.d.comb += [self.fail.eq(Error.BUSY), self.fail_at_once.eq(Error.BUSY),
+                         self.detail.eq(self.i_command.input_0)]
         if c.memory:
             self.connect_memory(m)
         return m
@@ -129,8 +144,8 @@ class Engine(wiring.Component):
             m.d.sync += [product.valid.eq(0) for product in self.products]
         failed = Signal()
         m.d.sync += failed.eq(memory.o_failed)
-        with m.If(memory.o_failed & ~failed & (self.error == Error.NONE)):
-            m.d.sync += [self.error.eq(memory.o_failure.error),
+        with m.If(memory.o_failed & ~failed & self.healthy):
+            m.d.sync += [self.error.eq(memory.o_failure.error), self.healthy.eq(0),
                          self.error_value.eq(memory.o_failure.value)]
         for register, event in (
                 (Read.COMPLETED, memory.o_completed), (Read.READ_BEATS, self.port.was_read),
@@ -217,7 +232,8 @@ class Engine(wiring.Component):
         ]
 
     def illegal(self, m):
-        m.d.comb += [self.fail.eq(Error.ILLEGAL), self.detail.eq(self.i_command.function_id)]
+        m.d.comb += [self.fail.eq(Error.ILLEGAL), self.fail_at_once.eq(Error.ILLEGAL),
+                     self.detail.eq(self.i_command.function_id)]
 
     def get(self, m, blocked):
         """Registers can be read in the error state too."""
@@ -238,18 +254,25 @@ class Engine(wiring.Component):
             Read.FED: self.fed,
             **self.events,
         }
+        # As with its verdict, what a register holds is found a cycle before it is answered.
+        value, known = Signal(32, reset_less=True), Signal()
         if c.memory:
             values[Read.FENCE] = ~self.moving
             values[Read.FAILED] = self.memory.o_failure.descriptor
-            fence = self.funct7 == Read.FENCE
-            m.d.comb += blocked.eq(fence & self.moving & ~self.patience[-1])
+            fence, moved = self.funct7 == Read.FENCE, Signal()
+            m.d.sync += moved.eq(self.moving)
+            m.d.comb += blocked.eq(fence & moved & ~self.patience[-1])
             m.d.sync += self.patience.eq(Mux(fence & ~self.i_execute, self.patience + 1, 0))
+        m.d.sync += known.eq(1)
         with m.Switch(self.funct7):
-            for register, value in values.items():
+            for register, what in values.items():
                 with m.Case(register):
-                    m.d.comb += self.o_result.eq(value)
+                    m.d.sync += value.eq(what)
             with m.Default():
+                m.d.sync += known.eq(0)
                 self.illegal(m)
+        with m.If(known):
+            m.d.comb += self.o_result.eq(value)
 
     def set(self, m, blocked):
         value = self.i_command.input_0
@@ -278,8 +301,8 @@ class Engine(wiring.Component):
                     with m.Case(register):
                         with m.If(self.reading):
                             m.d.comb += self.fail.eq(Error.BUSY)
-                        with m.Else():      # runs come to their end, half a panel is forgotten
-                            m.d.comb += blocked.eq(self.runs.o_users_c.any())
+                        # Runs come to their end, half a panel is forgotten.
+                        m.d.comb += blocked.eq(self.runs.o_users_c.any())
                         m.d.comb += [strobe.eq(self.go), self.doorbell.eq(self.go)]
             with m.Default():
                 self.illegal(m)
@@ -298,9 +321,8 @@ class Engine(wiring.Component):
                     | (size.last > Mux(self.funct7[0], c.columns, c.rows))
                     | (tile_words > most_words[size.tiles[:c.tiles.bit_length()]])):
             m.d.comb += self.fail.eq(Error.SIZE)
-        with m.Else():
-            m.d.comb += blocked.eq(Mux(self.funct7[0], self.runs.o_users_b, self.runs.o_users_a)
-                                   .bit_select(mode.half, 1))
+        m.d.comb += blocked.eq(Mux(self.funct7[0], self.runs.o_users_b, self.runs.o_users_a)
+                               .bit_select(mode.half, 1))
         panel = self.datapath.i_panel
         m.d.comb += [
             panel.depth.eq(size.depth), panel.tiles.eq(size.tiles), panel.last.eq(size.last),
@@ -314,24 +336,23 @@ class Engine(wiring.Component):
         datapath, port = self.datapath, self.funct7
         word = Cat(self.i_command.input_0, self.i_command.input_1)
         with m.If(port == Port.TABLE):
-            m.d.comb += self.readout.i_table_valid.eq(self.go)
-            with m.If(self.go):
+            m.d.comb += self.readout.i_table_valid.eq(self.go_at_once)
+            with m.If(self.go_at_once):
                 m.d.sync += self.table_lane.eq(self.table_lane + 1)
                 with m.If(self.table_lane == self.config.columns - 1):
                     m.d.sync += [self.table_lane.eq(0), self.table_tile.eq(self.table_tile + 1)]
         if self.config.memory:
             with m.Elif(port == Port.DESCRIPTOR):
-                m.d.comb += self.memory.i_push.valid.eq(self.go)
+                m.d.comb += self.memory.i_push.valid.eq(self.go_at_once)
         with m.Elif(port > Port.TABLE):
             self.illegal(m)
         with m.Elif(~datapath.o_loading.bit_select(port[0], 1)):
-            m.d.comb += [self.fail.eq(Error.NO_LOAD), self.detail.eq(self.i_command.function_id)]
+            m.d.comb += [self.fail_at_once.eq(Error.NO_LOAD), self.detail.eq(self.i_command.function_id)]
         with m.Elif((port == Port.A) & Cat(word.word_select(n, 8) == 0x80 for n in range(WORD)).any()):
-            m.d.comb += [self.fail.eq(Error.OPERAND), self.detail.eq(self.words_pushed)]
-        with m.Else():
-            m.d.comb += datapath.i_word_valid.eq(self.go)
-            with m.If(self.go):
-                m.d.sync += self.words_pushed.eq(self.words_pushed + 1)
+            m.d.comb += [self.fail_at_once.eq(Error.OPERAND), self.detail.eq(self.words_pushed)]
+        with m.If(self.go_at_once & (port <= Port.B)):
+            m.d.comb += datapath.i_word_valid.eq(1)
+            m.d.sync += self.words_pushed.eq(self.words_pushed + 1)
 
     def run(self, m, blocked):
         c, runs = self.config, self.runs
@@ -355,8 +376,7 @@ class Engine(wiring.Component):
             m.d.comb += self.fail.eq(Error.SIZE)
         with m.Elif(self.reading & (self.read_half == command.c_half)):
             m.d.comb += self.fail.eq(Error.BUSY)
-        with m.Else():
-            m.d.comb += blocked.eq(~runs.o_ready)
+        m.d.comb += blocked.eq(~runs.o_ready)
         m.d.comb += [
             runs.i_accept.eq(self.go),
             runs.i_run.depth.eq(a.depth), runs.i_run.a_tiles.eq(a.tiles),
@@ -393,8 +413,12 @@ class Engine(wiring.Component):
         with m.If(self.funct7 != 0):
             self.illegal(m)
         with m.Elif(~self.reading):
-            m.d.comb += [self.fail.eq(Error.NO_RESULT), self.detail.eq(self.i_command.function_id)]
-        with m.Else():
-            m.d.comb += [blocked.eq(~self.readout.o.valid), self.take_word.eq(self.go)]
-            with m.If(self.go):
-                m.d.comb += self.o_result.eq(self.word)
+            m.d.comb += [self.fail_at_once.eq(Error.NO_RESULT),
+                         self.detail.eq(self.i_command.function_id)]
+        # A word that will not come is an error, and nothing to wait for.
+        m.d.comb += [
+            blocked.eq(~self.readout.o.valid & self.reading & (self.funct7 == 0) & ~self.moving),
+            self.take_word.eq(self.go_at_once),
+        ]
+        with m.If(self.go_at_once):
+            m.d.comb += self.o_result.eq(self.word)

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from .config import WORD
 from .gather import Gather, Move, Rectangle, Segment
-from .memory_port import PAGE, Burst
+from .memory_port import Burst
 
 __all__ = ["BurstInfo", "LoadAddresses", "Splitter", "Target"]
 
@@ -17,9 +17,9 @@ class Target:
     A, B, TABLE, DESCRIPTOR = range(4)
 
 
-#: What will come, in order: so many words, of the last one so many bytes.
+#: What will come, in order: ``length`` + 1 words, of the last one so many bytes.
 BurstInfo = data.StructLayout({
-    "address": 32, "beats": range(257), "tail": range(WORD + 1), "zero": 1, "fetch": 1, "row_end": 1,
+    "address": 32, "length": 8, "tail": range(WORD + 1), "zero": 1, "fetch": 1, "row_end": 1,
     "end": 1})
 
 
@@ -41,16 +41,18 @@ class Splitter(wiring.Component):
 
     def elaborate(self, _platform):
         m = Module()
-        segment, full, beats_left = Signal(Segment), Signal(), Signal(16)
+        # All counts are less one: to the page's end it is the address, inverted. A page has room for two
+        # of the longest bursts.
+        segment, full, left = Signal(Segment), Signal(), Signal(16)
         burst, info = self.o_burst.payload, self.o_info.payload
-        to_page, most, last, sent = Signal(10), Signal(9), Signal(), Signal()
+        to_page, most, last, sent = Signal(9), Signal(8), Signal(), Signal()
         m.d.comb += [
-            to_page.eq(PAGE // WORD - segment.address[3:12]),
-            most.eq(Mux(~segment.zero & (to_page < 256), to_page, 256)),
-            last.eq(beats_left <= most),
+            to_page.eq(~segment.address[3:12]),
+            most.eq(Mux(segment.zero | to_page[8], 255, to_page)),
+            last.eq(left <= most),
             burst.address.eq(Cat(Const(0, 3), segment.address[3:])),
-            burst.beats.eq(Mux(last, beats_left, most)),
-            info.address.eq(segment.address), info.beats.eq(burst.beats),
+            burst.length.eq(Mux(last, left, most)),
+            info.address.eq(segment.address), info.length.eq(burst.length),
             info.tail.eq(Mux(last & (segment.bytes[:3] != 0), segment.bytes[:3], WORD)),
             info.zero.eq(segment.zero), info.fetch.eq(segment.fetch),
             info.row_end.eq(segment.row_end & last),
@@ -63,10 +65,12 @@ class Splitter(wiring.Component):
         ]
         with m.If(self.i.ready):
             m.d.sync += [full.eq(self.i.valid), segment.eq(self.i.payload),
-                         beats_left.eq((self.i.payload.bytes + WORD - 1) >> 3)]
-        with m.Elif(sent):
-            m.d.sync += [beats_left.eq(beats_left - burst.beats),
-                         segment.address.eq(segment.address + (burst.beats << 3))]
+                         left.eq((self.i.payload.bytes - 1) >> 3)]
+        with m.Elif(sent):      # another follows: half a page on, or where the next page begins
+            m.d.sync += [left.eq(left + Cat(~most, Const(0xFF, 8))),
+                         segment.address[11:].eq(segment.address[11:] + 1)]
+            with m.If(~to_page[8]):
+                m.d.sync += segment.address[3:11].eq(0)
         return m
 
 
@@ -115,7 +119,11 @@ class LoadAddresses(wiring.Component):
         m.submodules.gather = gather = self.gather
         wiring.connect(m, splitter.o_burst, wiring.flipped(self.o_burst))
         wiring.connect(m, splitter.o_info, wiring.flipped(self.o_info))
-        target, rectangle = self.i.payload.target, self.i.payload.rectangle
+        # The next rectangle waits here while one is walked.
+        order, waiting = Signal(self.order), Signal()
+        target, rectangle = order.target, order.rectangle
+        with m.If(self.i.ready):
+            m.d.sync += [waiting.eq(self.i.valid), order.eq(self.i.payload)]
 
         # Gathered or plain: one at a time feeds the splitter.
         walking, gathering = Signal(), Signal()
@@ -124,12 +132,11 @@ class LoadAddresses(wiring.Component):
         gather_busy = Signal()
         begin = Signal()
         m.d.comb += [
-            self.i.ready.eq(~walking & ~gather_busy),
-            begin.eq(self.i.valid & self.i.ready),
+            begin.eq(waiting & ~walking & ~gather_busy), self.i.ready.eq(~waiting | begin),
             gather.i_fields.eq(self.i_fields),
             gather.i_address.eq(Mux(self.i_gather[0], self.i_base[0], self.i_base[1])),
             gather.i.payload.eq(rectangle), gather.i.valid.eq(begin & wanted),
-            self.o_idle.eq(~walking & ~gather_busy & splitter.i.ready & ~splitter.i.valid),
+            self.o_idle.eq(~waiting & ~walking & ~gather_busy & splitter.i.ready & ~splitter.i.valid),
         ]
         with m.If(begin & wanted):
             m.d.sync += [gather_busy.eq(1), gathering.eq(1)]
@@ -171,7 +178,9 @@ class LoadAddresses(wiring.Component):
                 m.d.sync += group_here.eq(begin_group)
 
         step, next_row, next_group, last = Signal(32), Signal(32), Signal(32), Signal()
-        wraps = (who == Target.B) & (in_group == self.i_group - 1) & (self.i_group != 0)
+        group_last, grouped = Signal(32), Signal()
+        m.d.sync += [group_last.eq(self.i_group - 1), grouped.eq(self.i_group != 0)]
+        wraps = (who == Target.B) & (in_group == group_last) & grouped
         m.d.comb += [
             step.eq(Mux(wraps, self.i_wrap, self.i_pitch[who])),
             next_row.eq(row + step), next_group.eq(Mux(wraps, 0, in_group + 1)),

@@ -4,6 +4,7 @@ from math import gcd
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from .config import WORD
@@ -46,13 +47,13 @@ class Realigner(wiring.Component):
             return m
         most = 2 * WORD - 1
         held, count, ending, end = Signal(8 * most), Signal(range(most + 1)), Signal(), Signal()
-        position, wanted = Signal(range(max(self.lanes))), Signal(range(WORD + 1))
+        # A tile's pieces are whole words but for its last.
+        piece, last_piece = Signal(range(max(-(-max(self.lanes) // WORD), 2))), Signal()
+        wanted = Signal(range(WORD + 1))
         m.d.comb += wanted.eq(WORD)
         for port, lanes in enumerate(self.lanes):
-            left = Signal(range(lanes + 1), name=f"left_{port}")
-            m.d.comb += left.eq(lanes - position)
-            with m.If(self.i_cut[port] & (left < WORD)):
-                m.d.comb += wanted.eq(left)
+            with m.If(self.i_cut[port] & (piece == (lanes - 1) // WORD)):
+                m.d.comb += [last_piece.eq(1), wanted.eq((lanes - 1) % WORD + 1)]
 
         out, rest = self.o.payload, Signal(range(most + 1))
         given, taken = Signal(), Signal(range(WORD + 1))
@@ -77,9 +78,9 @@ class Realigner(wiring.Component):
         with m.Switch(taken):
             with m.Case(0):
                 m.d.comb += shifted.eq(held)
-            for piece in pieces:
-                with m.Case(piece):
-                    m.d.comb += shifted.eq(held[8 * piece:])
+            for length in pieces:
+                with m.Case(length):
+                    m.d.comb += shifted.eq(held[8 * length:])
         with m.If(self.i.valid & self.i.ready):
             m.d.comb += added.eq(self.i.payload.bytes << (Cat(Const(0, even), rest[even:3]) << 3))
             m.d.sync += [held.eq(shifted | added), count.eq(rest + self.i.payload.count),
@@ -89,13 +90,7 @@ class Realigner(wiring.Component):
             with m.If(final):
                 m.d.sync += ending.eq(0)
         with m.If(given):
-            cut = self.i_cut.any()
-            m.d.sync += position.eq(Mux(cut, position + wanted, 0))
-            for port, lanes in enumerate(self.lanes):
-                with m.If(self.i_cut[port] & (position + wanted >= lanes)):
-                    m.d.sync += position.eq(0)
-            with m.If(final):
-                m.d.sync += position.eq(0)
+            m.d.sync += piece.eq(Mux(self.i_cut.any() & ~last_piece & ~final, piece + 1, 0))
         return m
 
 
@@ -129,11 +124,12 @@ class LoadData(wiring.Component):
     o_descriptor : {number, bytes}, o_descriptor_valid
         Two words of the next descriptor.
     o_done, o_done_target
-        A rectangle is complete.
+        All words of a rectangle have been taken.
     o_minimum : bit
-        A has a -128 (its product is void).
+        In the cycle before, one of A's words had a -128: its product is void.
     o_error : {valid, address, fetch}
-        The memory answered with an error; to a ``fetch`` this is no reason to stop.
+        In the cycle before, the memory answered with an error; to a ``fetch`` this is no reason to
+        stop.
     o_failed : bit
         Stopped.
     o_busy, o_moved : bit
@@ -186,7 +182,7 @@ class LoadData(wiring.Component):
             take.eq(word.valid & word.ready & ~failed),
             realigner.i_cut.eq(Cat(order.panel.across & (order.target == t)
                                    for t in (Target.A, Target.B))),
-            self.o_done.eq(take & word.payload.end & ~self.o_minimum),
+            self.o_done.eq(take & word.payload.end),
             self.o_done_target.eq(order.target),
             self.o_busy.eq(busy), self.o_moved.eq(take),
         ]
@@ -209,7 +205,6 @@ class LoadData(wiring.Component):
         minimum = Cat(bytes_.word_select(n, 8) == 0x80 for n in range(WORD)).any()
         m.d.comb += [
             self.o_word.eq(bytes_), self.o_word_valid.eq(operand), self.o_port.eq(order.target[0]),
-            self.o_minimum.eq(take & (order.target == Target.A) & minimum),
             self.o_table.half.eq(order.table_half), self.o_table.tile.eq(tile),
             self.o_table.lane.eq(lane),
             self.o_table.values.bias.eq(first_half[:32]),
@@ -219,40 +214,42 @@ class LoadData(wiring.Component):
             self.o_descriptor.number.eq(number), self.o_descriptor.bytes.eq(bytes_),
             self.o_descriptor_valid.eq(take & (order.target == Target.DESCRIPTOR)),
         ]
-        with m.If(self.o_minimum):
+        # An error of a later word is no earlier.
+        void = Signal()
+        m.d.comb += void.eq(take & (order.target == Target.A) & minimum)
+        m.d.sync += [self.o_minimum.eq(void), self.o_error.eq(self.error)]
+        with m.If(void):
             m.d.sync += failed.eq(1)
         return m
 
     def elaborate_words(self, m, out, failed):
         """The words of burst after burst, without the bytes behind a row."""
-        info, beat = self.i_info, Signal(range(257))
-        word = Signal(Word)
-        full, take, last, present = Signal(), Signal(), Signal(), Signal()
+        info, beat, word = self.i_info, Signal(8), Signal(Word)
+        # Two words, so that taking one does not depend on what becomes of the one before.
+        m.submodules.words = words = SyncFIFO(width=Word.size, depth=2)
+        take, last, present = Signal(), Signal(), Signal()
         count, stops = Signal(range(WORD + 1)), Signal()
+        error = self.error = Signal(self.o_error.shape())
         m.d.comb += [
-            last.eq(beat == info.payload.beats - 1),
+            last.eq(beat == info.payload.length),
             count.eq(Mux(last, info.payload.tail, WORD)),
             present.eq(info.payload.zero | self.i_word.valid),
-            take.eq(info.valid & present & (~full | out.ready | failed)),
-            self.i_word.ready.eq(info.valid & ~info.payload.zero & (~full | out.ready | failed)),
+            take.eq(info.valid & present & (words.w_rdy | failed)),
+            self.i_word.ready.eq(info.valid & ~info.payload.zero & (words.w_rdy | failed)),
             info.ready.eq(take & last),
-            self.o_error.valid.eq(take & ~info.payload.zero & self.i_word.payload.error & ~failed),
-            self.o_error.address.eq(info.payload.address),
-            self.o_error.fetch.eq(info.payload.fetch),
-            stops.eq(self.o_error.valid & ~self.o_error.fetch),
-            out.valid.eq(full & ~failed), out.payload.eq(word),
+            error.valid.eq(take & ~info.payload.zero & self.i_word.payload.error & ~failed),
+            error.address.eq(info.payload.address), error.fetch.eq(info.payload.fetch),
+            stops.eq(error.valid & ~error.fetch),
+            words.w_data.eq(word), words.w_en.eq(take & ~stops), words.r_en.eq(out.ready),
+            out.valid.eq(words.r_rdy & ~failed), out.payload.as_value().eq(words.r_data),
+            word.count.eq(count), word.row_end.eq(last & info.payload.row_end),
+            word.end.eq(last & info.payload.end),
         ]
+        for byte in range(WORD):
+            with m.If(~info.payload.zero & (byte < count)):
+                m.d.comb += word.bytes.word_select(byte, 8).eq(
+                    self.i_word.payload.bytes.word_select(byte, 8))
         with m.If(stops):
             m.d.sync += failed.eq(1)
         with m.If(take):
-            m.d.sync += [beat.eq(Mux(last, 0, beat + 1)), word.count.eq(count),
-                         word.row_end.eq(last & info.payload.row_end),
-                         word.end.eq(last & info.payload.end)]
-            for byte in range(WORD):
-                m.d.sync += word.bytes.word_select(byte, 8).eq(
-                    Mux(info.payload.zero | (byte >= count), Const(0, 8),
-                        self.i_word.payload.bytes.word_select(byte, 8)))
-        with m.If(take):
-            m.d.sync += full.eq(~stops)
-        with m.Elif(out.ready):
-            m.d.sync += full.eq(0)
+            m.d.sync += beat.eq(Mux(last, 0, beat + 1))

@@ -1,6 +1,6 @@
 """Where each operand word of a panel goes."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -43,6 +43,8 @@ class Loader(wiring.Component):
         Orientation of the panel.
     o_active : bit
         Words are still missing.
+    o_last : bit
+        The next word is the last one.
     """
 
     def __init__(self, *, lanes: int, depth: int, tiles: int):
@@ -51,7 +53,7 @@ class Loader(wiring.Component):
             "depth": range(depth + 1), "tiles": range(tiles + 1), "last": range(lanes + 1),
             "start": range(2 * depth // WORD), "across": 1,
         })
-        self.words = depth // WORD
+        self.words, self.tiles = depth // WORD, tiles
         super().__init__({
             "i_start":  In(1),
             "i_panel":  In(self.panel),
@@ -59,54 +61,69 @@ class Loader(wiring.Component):
             "o_write":  Out(lane_write(lanes, 2 * self.words)),
             "o_across": Out(1),
             "o_active": Out(1),
+            "o_last":   Out(1),
         })
 
     def elaborate(self, _platform):
         m = Module()
-        panel = Signal(self.panel)
-        groups = -(-self.lanes // WORD)
-        tile_words = Signal(range(self.words + 1))  # ceil(depth / 8)
-        word = Signal(range(self.words))            # along K, counted in words ...
-        byte = Signal(range(WORD))                  # ... and, across lanes, the byte in it
-        lane = Signal(range(self.lanes))            # lane along K
-        group = Signal(range(max(groups, 2)))               # group of eight lanes across
-        tile = Signal(self.panel["tiles"].shape)
-        base = Signal(range(2 * self.words))        # word at which the tile starts
+        # What is left, less one: the end of a count is zero, found without an adder. Lanes are counted
+        # in eights across lanes, and K in words along it.
+        panel, wanted = Signal(self.panel), self.i_panel
+        k_left = Signal(range(self.words * WORD))
+        lanes_left, last_lanes = Signal(range(self.lanes)), Signal(range(self.lanes))
+        tiles_left, more_tiles = (Signal(range(self.tiles)) for _ in range(2))
+        tile_words = Signal(range(self.words + 1))          # ceil(depth / 8)
+        # Where the next word goes.
+        word = Signal(range(self.words))
+        byte = Signal(range(WORD))                          # across lanes
+        lane = Signal(range(self.lanes))                    # along K
+        group = Signal(range(max(-(-self.lanes // WORD), 2)))       # of eight lanes, across
+        base = Signal(range(2 * self.words))                # word at which the tile starts
 
-        last_tile = tile == panel.tiles - 1
-        last_lane = Mux(last_tile, panel.last, self.lanes) - 1
+        def in_units(across, lanes):
+            return Mux(across, lanes >> 3, lanes)
+
+        k_end, lanes_end, last_tile = k_left == 0, lanes_left == 0, tiles_left == 0
         next_tile, next_step = Signal(), Signal()
-        k_done = Mux(panel.across, Cat(byte, word) == panel.depth - 1, word == tile_words - 1)
-
-        m.d.comb += self.o_across.eq(panel.across)
+        begin_k, begin_lanes = Signal.like(k_left), Signal.like(lanes_left)
+        m.d.comb += [
+            begin_k.eq(in_units(~wanted.across, wanted.depth - 1)),
+            begin_lanes.eq(in_units(wanted.across, (wanted.last - 1)[:len(begin_lanes)])),
+            next_tile.eq(lanes_end & (panel.across | k_end)),
+            next_step.eq(panel.across & lanes_end & last_tile),
+            self.o_across.eq(panel.across),
+            self.o_last.eq(lanes_end & last_tile & k_end),
+        ]
+        all_lanes = in_units(panel.across, Const(self.lanes - 1))
         with m.If(self.i_start):
             m.d.sync += [
-                panel.eq(self.i_panel), tile_words.eq((self.i_panel.depth + WORD - 1) >> 3),
-                word.eq(0), byte.eq(0), lane.eq(0), group.eq(0), tile.eq(0),
-                base.eq(self.i_panel.start),
+                panel.eq(wanted), tile_words.eq((wanted.depth + WORD - 1) >> 3),
+                k_left.eq(begin_k), last_lanes.eq(begin_lanes),
+                lanes_left.eq(Mux(wanted.tiles == 1, begin_lanes,
+                                  in_units(wanted.across, Const(self.lanes - 1)))),
+                tiles_left.eq(wanted.tiles - 1), more_tiles.eq(wanted.tiles - 1),
+                word.eq(0), byte.eq(0), lane.eq(0), group.eq(0), base.eq(wanted.start),
                 self.o_active.eq(1),
             ]
         with m.Elif(self.i_word):
+            with m.If(self.o_last):
+                m.d.sync += self.o_active.eq(0)
             with m.If(panel.across):
-                m.d.sync += group.eq(group + 1)
-                m.d.comb += next_tile.eq(group == last_lane[3:])
-                with m.If(next_tile):
-                    m.d.sync += group.eq(0)
-                    m.d.comb += next_step.eq(last_tile)
+                m.d.sync += [group.eq(group + 1), lanes_left.eq(lanes_left - 1)]
                 with m.If(next_step):
-                    m.d.sync += Cat(byte, word).eq(Cat(byte, word) + 1)
-                    m.d.sync += self.o_active.eq(~k_done)
+                    m.d.sync += [Cat(byte, word).eq(Cat(byte, word) + 1), k_left.eq(k_left - 1)]
             with m.Else():
-                m.d.sync += word.eq(word + 1)
-                m.d.comb += next_tile.eq(k_done & (lane == last_lane))
-                with m.If(k_done):
-                    m.d.sync += [word.eq(0), lane.eq(lane + 1)]
-                with m.If(next_tile):
-                    m.d.sync += [lane.eq(0), self.o_active.eq(~last_tile)]
+                m.d.sync += [word.eq(word + 1), k_left.eq(k_left - 1)]
+                with m.If(k_end):
+                    m.d.sync += [word.eq(0), k_left.eq(tile_words - 1), lane.eq(lane + 1),
+                                 lanes_left.eq(lanes_left - 1)]
             with m.If(next_tile):
-                m.d.sync += [tile.eq(tile + 1), base.eq(base + tile_words)]
+                m.d.sync += [lane.eq(0), group.eq(0), tiles_left.eq(tiles_left - 1),
+                             lanes_left.eq(Mux(tiles_left == 1, last_lanes, all_lanes)),
+                             base.eq(base + tile_words)]
             with m.If(next_step):
-                m.d.sync += [tile.eq(0), base.eq(panel.start)]
+                m.d.sync += [tiles_left.eq(more_tiles), base.eq(panel.start),
+                             lanes_left.eq(Mux(more_tiles == 0, last_lanes, all_lanes))]
 
         write = self.o_write
         m.d.sync += [

@@ -76,18 +76,24 @@ class LoopNest(wiring.Component):
         self.m_left, self.n_left, self.k_left = Signal(24), Signal(24), Signal(17)
         self.outer_first, self.inner_first, self.chunk_first = Signal(), Signal(), Signal()
         self.rows, self.columns, self.depth = Signal(16), Signal(16), Signal(16)
-        self.deepest = Signal(16)
+        self.deepest, self.words = Signal(16), Signal(range(2**16 // WORD + 1))
         self.c_half, self.table_half = Signal(), Signal()
         self.loads, self.runs, self.stores = Signal(8), Signal(8), Signal(8)
-        m_last, n_last, k_last = Signal(), Signal(), Signal()
-        inner_last, outer_last = Signal(), Signal()
+        m_last, n_last, k_ends = Signal(), Signal(), Signal()
+        self.n_last, k_last, inner_last, outer_last = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             m_last.eq(self.m_left <= f.a_panel), n_last.eq(self.n_left <= f.b_panel),
-            k_last.eq((self.k_left <= f.chunk) | (self.k_left <= f.last_chunk)),
-            self.deepest.eq(Mux(f.last_chunk > f.chunk, f.last_chunk, f.chunk)),
-            self.depth.eq(Mux(k_last, self.k_left, f.chunk)),
+            k_ends.eq((self.k_left <= f.chunk) | (self.k_left <= f.last_chunk)),
+        ]
+        # What follows from where we are settles while tiles are counted and in the state CHUNK.
+        m.d.sync += [
+            self.n_last.eq(n_last), k_last.eq(k_ends), self.depth.eq(Mux(k_ends, self.k_left, f.chunk)),
             inner_last.eq(Mux(f.columns_outer, m_last, n_last)),
             outer_last.eq(Mux(f.columns_outer, n_last, m_last)),
+            # Of the longest chunk there may be.
+            self.deepest.eq(Mux(f.last_chunk > f.chunk, f.last_chunk, f.chunk)),
+            self.words.eq((Mux(self.k_left <= self.deepest, self.k_left, self.deepest)[:16]
+                           + WORD - 1) >> 3),
         ]
         self.elaborate_tiles(m)
         self.elaborate_banks(m, k_last)
@@ -118,7 +124,9 @@ class LoopNest(wiring.Component):
                     m.next = "IDLE"
                 with m.Elif(self.counted):
                     m.d.comb += self.take_base.eq(1)
-                    m.next = "A"
+                    m.next = "CHUNK"
+            with m.State("CHUNK"):
+                m.next = "A"
             for port, after in (("a", "B"), ("b", "RUN")):
                 with m.State(port.upper()):
                     needed, free = self.needed[port], self.free[port]
@@ -135,7 +143,7 @@ class LoopNest(wiring.Component):
                     with m.If(k_last):
                         m.next = "TABLE"
                     with m.Else():
-                        m.next = "A"
+                        m.next = "CHUNK"
             with m.State("TABLE"):
                 m.d.comb += [self.o_load.valid.eq(self.table_needed & self.table_free),
                              self.o_load.payload.eq(self.table_load)]
@@ -191,11 +199,9 @@ class LoopNest(wiring.Component):
         bank_words = c.bank // WORD
         most_words = Array([0] + [bank_words // n for n in range(1, c.tiles + 1)])
         most_tiles = Array([0] + [c.tiles // n for n in range(1, c.tiles + 1)])
-        # Of the longest chunk there may be.
-        deepest = Mux(self.k_left <= self.deepest, self.k_left, self.deepest)[:16]
-        words = (deepest + WORD - 1) >> 3
+        words = self.words
         index = len(Const(c.tiles))
-        m.d.comb += [
+        m.d.sync += [
             self.counted.eq(settled & small[0] & small[1]),
             self.misfit.eq(settled & (many | (small[0] & small[1] & (
                 (words > most_words[a_tiles[:index]]) | (words > most_words[b_tiles[:index]])
@@ -230,10 +236,8 @@ class LoopNest(wiring.Component):
             ring, base = Signal(bank, name=f"{port}_ring"), Signal(bank, name=f"{port}_base")
             needed = self.needed[port] = Signal(name=f"{port}_needed")
             at = self.bank[port] = Signal(bank, name=f"{port}_bank")
-            m.d.comb += [
-                needed.eq(Mux(outer, self.inner_first | ~held_outer, self.outer_first | ~held_inner)),
-                at.eq(Mux(needed, ring, base + Mux(outer, chunk, step))),
-            ]
+            wanted = Mux(outer, self.inner_first | ~held_outer, self.outer_first | ~held_inner)
+            m.d.sync += [needed.eq(wanted), at.eq(Mux(wanted, ring, base + Mux(outer, chunk, step)))]
             with m.If(self.take_base & self.inner_first & (outer | self.outer_first)):
                 m.d.sync += base.eq(ring)
             with m.If(self.ran & needed):
@@ -259,18 +263,17 @@ class LoopNest(wiring.Component):
         held = Signal()         # all column panels fit the two halves
         users = [Signal(4, name=f"table_users_{half}") for half in (0, 1)]
         first = self.outer_first & self.inner_first
-        m.d.comb += [
-            self.table_needed.eq(f.requantise & Mux(
-                f.columns_outer, self.inner_first, self.outer_first | ~held)),
-            self.table_half.eq(Mux(self.table_needed, ring,
-                                   Mux(f.columns_outer, ~ring, base + column[0]))),
-            self.table_free.eq(Array(users)[self.table_half] == 0),
+        wanted = f.requantise & Mux(f.columns_outer, self.inner_first, self.outer_first | ~held)
+        m.d.sync += [
+            self.table_needed.eq(wanted),
+            self.table_half.eq(Mux(wanted, ring, Mux(f.columns_outer, ~ring, base + column[0]))),
         ]
+        m.d.comb += self.table_free.eq(Array(users)[self.table_half] == 0)
         with m.If(self.take_base & first):
             m.d.sync += base.eq(ring)
         with m.If(self.tile_done):
             m.d.sync += column.eq(Mux(column[1], column, column + 1))
-            with m.If(self.n_left <= f.b_panel):
+            with m.If(self.n_last):
                 m.d.sync += column.eq(0)
                 with m.If(self.outer_first):
                     m.d.sync += held.eq(~column[1])

@@ -146,17 +146,19 @@ class MemoryEngine(wiring.Component):
         m.d.comb += [
             chain.i_doorbell.eq(self.i_doorbell), chain.i_start.eq(self.i_start),
             chain.i_push.eq(self.i_push), self.o_active.eq(chain.o_active & ~self.o_failed),
-            chain.i_fetched.valid.eq(data_side.o_descriptor_valid),
-            chain.i_fetched.number.eq(data_side.o_descriptor.number),
-            chain.i_fetched.bytes.eq(data_side.o_descriptor.bytes),
-            chain.i_fetch_done.eq(data_side.o_done
-                                  & (data_side.o_done_target == Target.DESCRIPTOR)),
             chain.i_fetch_error.valid.eq(data_side.o_error.valid & data_side.o_error.fetch),
             chain.i_fetch_error.address.eq(data_side.o_error.address),
             chain.i_completed.eq(self.o_completed),
             chain.i_nest_idle.eq(nest.o_idle), chain.i_nest_done.eq(nest.o_done),
             chain.i_nest_misfit.eq(nest.o_misfit), nest.i_begin.eq(chain.o_begin),
             nest.i_fields.eq(chain.o_fields),
+        ]
+        m.d.sync += [       # as late as what has gone wrong with it
+            chain.i_fetched.valid.eq(data_side.o_descriptor_valid),
+            chain.i_fetched.number.eq(data_side.o_descriptor.number),
+            chain.i_fetched.bytes.eq(data_side.o_descriptor.bytes),
+            chain.i_fetch_done.eq(data_side.o_done
+                                  & (data_side.o_done_target == Target.DESCRIPTOR)),
         ]
 
     def elaborate_loads(self, m):
@@ -200,8 +202,9 @@ class MemoryEngine(wiring.Component):
             sides.i_group.eq(f.b_group), sides.i_wrap.eq(f.b_wrap),
             sides.i_gather.eq(Cat(f.gather_a, f.gather_b)),
             *(sides.i_fields[field.name].eq(f[field.name]) for field in GATHER_FIELDS),
-            chain.i_loaded.eq(sides.o_idle & ~orders.r_rdy & ~side.o_busy),
         ]
+        # A cycle late: the loop nest is not idle so soon after its last load.
+        m.d.sync += chain.i_loaded.eq(sides.o_idle & ~orders.r_rdy & ~side.o_busy)
         wiring.connect(m, wiring.flipped(self.port.word), side.i_word)
         _fifo(m, "infos", sides.o_info, side.i_info, _BURSTS)
         wiring.connect(m, sides.o_burst, wiring.flipped(self.port.read))
@@ -212,8 +215,10 @@ class MemoryEngine(wiring.Component):
             self.o_table_valid.eq(side.o_table_valid),
             self.o_load_busy.eq(side.o_busy), self.o_load_wait.eq(side.o_busy & ~side.o_moved),
         ]
-        m.d.sync += self.loads_done.eq(
-            self.loads_done + (side.o_done & (side.o_done_target != Target.DESCRIPTOR)))
+        # Counted when the last word is in the lanes' registers.
+        loaded = Signal()
+        m.d.sync += [loaded.eq(side.o_done & (side.o_done_target != Target.DESCRIPTOR)),
+                     self.loads_done.eq(self.loads_done + (loaded & ~side.o_minimum))]
 
     def elaborate_runs(self, m):
         c, nest = self.config, self.nest
@@ -265,13 +270,14 @@ class MemoryEngine(wiring.Component):
             self.o_read_start_valid.eq(store.o_start_valid), store.i_ready.eq(self.i_read_ready),
             store.i_row.eq(self.i_row), store.i_empty.eq(self.i_empty),
             self.o_pitch.eq(store.o_pitch), self.o_settings.eq(store.o_settings),
-            store.i_written.eq(self.port.written), self.o_completed.eq(store.o_completed),
+            store.i_written.eq(self.port.written),
             self.o_store_busy.eq(store.o_active), self.o_store_wait.eq(store.o_waiting),
         ]
         with m.If(chain.o_empty):
             m.d.comb += [order.first.eq(1), order.last.eq(1), order.empty.eq(1)]
         with m.Else():
             m.d.comb += order.eq(nest.o_store.payload)
+        m.d.sync += self.o_completed.eq(store.o_completed)
         wiring.connect(m, wiring.flipped(self.i_beat), store.i_beat)
         wiring.connect(m, store.o_burst, wiring.flipped(self.port.write))
         wiring.connect(m, store.o_word, wiring.flipped(self.port.write_word))

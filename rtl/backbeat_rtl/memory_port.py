@@ -17,8 +17,8 @@ SILENCE = 1 << 16
 #: Write bursts that may be under way.
 WRITES = 16
 
-#: A burst of 1...256 beats that crosses no page.
-Burst = data.StructLayout({"address": 32, "beats": range(257)})
+#: A burst of ``length`` + 1 beats (as AXI counts) that crosses no page.
+Burst = data.StructLayout({"address": 32, "length": 8})
 ReadWord = data.StructLayout({"bytes": 8 * WORD, "error": 1})
 WriteWord = data.StructLayout({"bytes": 8 * WORD, "strobe": WORD})
 
@@ -112,7 +112,7 @@ class MemoryPort(wiring.Component):
         m.d.comb += [
             may_read.eq(~flushing & ~flush & ~reads[-1]),
             axi.arvalid.eq(inner.read.valid & may_read),
-            axi.araddr.eq(inner.read.payload.address), axi.arlen.eq(inner.read.payload.beats - 1),
+            axi.araddr.eq(inner.read.payload.address), axi.arlen.eq(inner.read.payload.length),
             inner.read.ready.eq(axi.arready & may_read),
             asked.eq(axi.arvalid & axi.arready),
             got.eq(axi.rvalid & axi.rready),
@@ -122,7 +122,7 @@ class MemoryPort(wiring.Component):
             inner.was_read.eq(got),
         ]
         with m.If(asked):
-            m.d.sync += reads.eq(reads + inner.read.payload.beats - got)
+            m.d.sync += reads.eq(reads + inner.read.payload.length + ~got)
         with m.Else():
             m.d.sync += reads.eq(reads - got)
 
@@ -135,7 +135,7 @@ class MemoryPort(wiring.Component):
         m.d.comb += [
             may_write.eq(~flushing & ~flush & (writes != WRITES)),
             axi.awvalid.eq(inner.write.valid & may_write),
-            axi.awaddr.eq(inner.write.payload.address), axi.awlen.eq(inner.write.payload.beats - 1),
+            axi.awaddr.eq(inner.write.payload.address), axi.awlen.eq(inner.write.payload.length),
             inner.write.ready.eq(axi.awready & may_write),
             announced.eq(axi.awvalid & axi.awready),
             accepted.eq(self.axi.awvalid & self.axi.awready),

@@ -40,8 +40,8 @@ class NPU(wiring.Component):
     can read ERROR, ERROR_VALUE and FAILED. READ answers a word or a code, which look alike; so a READ
     is followed by a GET of ERROR that the CPU does not see.
 
-    Latency 4 cycles from ``NPU_start`` to ``NPU_done``, 5 for READ, and what the command itself waits.
-    All outputs to the CPU are registers.
+    Latency from ``NPU_start`` to ``NPU_done``: 4 cycles for PUSH and RESET, 6 for READ, else 5, and what
+    the command itself waits. All outputs to the CPU are registers.
 
     Source: the platform's ``Platform/hw/srcs/NPU.v`` and ``Platform/hw/README.md``, whose port names
     these are, in its capitals.

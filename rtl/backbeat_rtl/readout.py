@@ -2,6 +2,7 @@
 
 from amaranth.hdl import Cat, EnableInserter, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from .accumulators import READ_LATENCY
@@ -15,6 +16,8 @@ __all__ = ["Readout"]
 
 #: A column's sum may be added to again after so many cycles.
 SUM_UPDATE = 4
+#: Beats held for whoever takes them: a burst's if they go to memory.
+_BEATS = {True: 64, False: 4}
 
 
 class Readout(wiring.Component):
@@ -105,9 +108,18 @@ class Readout(wiring.Component):
         m = Module()
         wave, send = Signal(self.groups[0].wave), Signal()
         m.submodules.joiner = joiner = Joiner(groups=len(self.groups))
-        wiring.connect(m, joiner.o, wiring.flipped(self.o))
         self.elaborate_waves(m, wave, send, joiner)
         self.elaborate_groups(m, wave, send, joiner)
+
+        # Whoever takes the beats and the groups that bring them do not see each other's ready.
+        m.submodules.beats = beats = SyncFIFOBuffered(width=Beat.size, depth=_BEATS[self.config.memory])
+        m.d.comb += [
+            beats.w_data.eq(joiner.o.payload), beats.w_en.eq(joiner.o.valid),
+            joiner.o.ready.eq(beats.w_rdy),
+            self.o.payload.as_value().eq(beats.r_data), self.o.valid.eq(beats.r_rdy),
+            beats.r_en.eq(self.o.ready),
+            self.o_empty.eq(self.o_ready & (self.under_way == 0) & joiner.o_empty & (beats.level == 0)),
+        ]
         return m
 
     def elaborate_waves(self, m, wave, send, joiner):
@@ -125,7 +137,7 @@ class Readout(wiring.Component):
         wait = Signal(range(distance))
 
         # Reserved: the entries of every wave between here and the joiner.
-        under_way = Signal(range(self.room + 1))
+        self.under_way = under_way = Signal(range(self.room + 1))
         limits = [self.room // ColumnGroup.entries(c.group, size) for size in (4, 1)]
         # Rows of sums take more of them than rows of INT8: their limit holds until they have left.
         room, wide = Signal(), Signal()
@@ -141,7 +153,7 @@ class Readout(wiring.Component):
             m.d.sync += self.requantising.eq(1)
         with m.Elif(under_way == 0):
             m.d.sync += self.requantising.eq(0)
-        m.d.comb += self.awake.eq((under_way != 0) | self.i_clear | self.i_table_valid)
+        m.d.sync += self.awake.eq((under_way != 0) | self.i_clear | self.i_table_valid)
 
         # The next wave's tile is; asked for a cycle late, since several lie between two waves.
         tile_complete, complete = Signal(), Signal()
@@ -168,7 +180,6 @@ class Readout(wiring.Component):
             wave.sum_first.eq(start.sum_first & (i == 0) & (row == 0)), wave.emit.eq(emitting),
             self.o_row.eq(send & last_tile & ~emitting), self.o_sent.eq(send & final),
             self.o_ready.eq(~pending),
-            self.o_empty.eq(~pending & (under_way == 0) & joiner.o_empty),
         ]
         with m.If(wait != 0):
             m.d.sync += wait.eq(wait - 1)
@@ -202,7 +213,10 @@ class Readout(wiring.Component):
         # The register before the groups runs beside the accumulators' own.
         strobe = delay(m, send, READ_LATENCY - 1, name="send", reset=True)
         walking = data.View(wave.shape(), delay(m, wave.as_value(), READ_LATENCY - 1, name="wave"))
-        lane = self.i_table.lane
+        # So do writes of the table and the clearing.
+        table, table_valid, clear = Signal(self.i_table.shape(), reset_less=True), Signal(), Signal()
+        m.d.sync += [table.eq(self.i_table), table_valid.eq(self.i_table_valid), clear.eq(self.i_clear)]
+        lane = table.lane
         largest = [Signal(32, name=f"largest_{g}") for g in range(len(self.groups))]
         for g, group in enumerate(self.groups):
             # At rest nothing in a group changes: less power, and less to simulate.
@@ -214,16 +228,16 @@ class Readout(wiring.Component):
                 *(group.i_stored[n].eq(self.i_stored[first + n])
                   for n in range(min(c.group, c.columns - first))),
                 group.i_table.entry.eq(Cat(
-                    (lane - first)[:group.lane_bits], self.i_table.tile, self.i_table.half)),
-                group.i_table.values.eq(self.i_table.values),
-                group.i_table_valid.eq(self.i_table_valid & (lane >= first if first else 1)
+                    (lane - first)[:group.lane_bits], table.tile, table.half)),
+                group.i_table.values.eq(table.values),
+                group.i_table_valid.eq(table_valid & (lane >= first if first else 1)
                                        & (lane < first + c.group)),
-                group.i_clear.eq(self.i_clear),
+                group.i_clear.eq(clear),
             ]
             wiring.connect(m, group.o, joiner.i[g])
             strobe = delay(m, strobe, c.group, name=f"start_{g + 1}", reset=True)
             walking = group.o_wave
-            with m.If(self.i_clear):
+            with m.If(self.i_clear | clear):
                 m.d.sync += largest[g].eq(0)
             with m.Else():
                 m.d.sync += largest[g].eq(group.o_max_abs)

@@ -75,10 +75,12 @@ class Sequencer(wiring.Component):
         pitch = Signal(range(words + 1))                        # words of a tile in a lane
         a_base, b_base = Signal(range(2 * words)), Signal(range(2 * words))
 
-        last_tile, tile_end, run_end = Signal(), Signal(), Signal()
+        # Less one.
+        last_k, last_i, last_j = Signal(range(self.depth)), Signal.like(i), Signal.like(j)
+
+        row_end, last_tile, tile_end, run_end = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            last_tile.eq((j == run.b_tiles - 1) & (i == run.a_tiles - 1)),
-            tile_end.eq(k == run.depth - 1),
+            row_end.eq(j == last_j), last_tile.eq(row_end & (i == last_i)), tile_end.eq(k == last_k),
             run_end.eq(tile_end & last_tile),
             self.i_run.ready.eq(~busy | run_end),
         ]
@@ -87,12 +89,14 @@ class Sequencer(wiring.Component):
             m.d.sync += k.eq(k + 1)
             with m.If(tile_end):
                 m.d.sync += [k.eq(wait), slot.eq(slot + 1), j.eq(j + 1), b_base.eq(b_base + pitch)]
-                with m.If(j == run.b_tiles - 1):
+                with m.If(row_end):
                     m.d.sync += [j.eq(0), b_base.eq(run.b_start), i.eq(i + 1), a_base.eq(a_base + pitch)]
         with m.If(self.i_run.ready):
             depth = self.i_run.payload.depth
             m.d.sync += [
                 busy.eq(self.i_run.valid), run.eq(self.i_run.payload),
+                last_k.eq(depth - 1), last_i.eq(self.i_run.payload.a_tiles - 1),
+                last_j.eq(self.i_run.payload.b_tiles - 1),
                 pitch.eq((depth + WORD - 1) >> 3),
                 k.eq(Mux(depth < self.settle, depth - self.settle, 0)),
                 wait.eq(Mux(depth < self.period, depth - self.period, 0)),
@@ -103,7 +107,7 @@ class Sequencer(wiring.Component):
         feeding = busy & (k >= 0)
         m.d.sync += [
             self.o_feeding.eq(feeding),
-            self.o_last.eq(busy & (k == run.depth - 1)),
+            self.o_last.eq(busy & tile_end),
             self.o_tile.slot.eq(Cat(slot, run.c_half)),
             self.o_tile.accumulate.eq(run.accumulate),
             self.o_tile.end.eq(last_tile),

@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from .column_group import Settings
@@ -21,9 +21,6 @@ Destination = data.StructLayout({
 
 #: A rectangle of C (and a row of sums) to be written, behind the read-out.
 _AREA = data.StructLayout({"rows": 16, "columns": 16, "column": 24, "row_move": 2, "emit": 1})
-
-#: Beats between the read-out and the port.
-_ROOM = 64
 
 
 def _pick(move, zero, same, following):
@@ -221,6 +218,7 @@ class StoreUnit(wiring.Component):
         destination, areas, segment = self.destination, self.areas, self.splitter.i
         area = data.View(_AREA, areas.r_data)
         row_here, row_after, row, top = (Signal(32) for _ in range(4))
+        # `rows_left` is less one.
         rows_left, in_tiles, columns_left = Signal(16), Signal(range(self.rows)), Signal(16)
         begin_row, below, offset, sums = (Signal(32) for _ in range(4))
         shift = Mux(destination.requantise, 0, 2)
@@ -229,7 +227,7 @@ class StoreUnit(wiring.Component):
         m.d.comb += [
             begin_row.eq(_pick(area.row_move, destination.c, row_here, row_after)),
             below.eq(row + destination.pitch),
-            tiles_end.eq((in_tiles == self.rows - 1) | (in_tiles == rows_left - 1)),
+            tiles_end.eq((in_tiles == self.rows - 1) | (in_tiles == rows_left)),
             last_stripe.eq(columns_left <= self.columns),
         ]
         with m.FSM(name="rows"):
@@ -237,7 +235,7 @@ class StoreUnit(wiring.Component):
                 with m.If(areas.r_rdy):
                     m.d.sync += [
                         row.eq(begin_row), row_here.eq(begin_row), top.eq(begin_row),
-                        rows_left.eq(area.rows), in_tiles.eq(0), columns_left.eq(area.columns),
+                        rows_left.eq(area.rows - 1), in_tiles.eq(0), columns_left.eq(area.columns),
                         offset.eq(area.column << shift), sums.eq(destination.sums + (area.column << 2)),
                     ]
                     m.next = "ROWS"
@@ -262,7 +260,7 @@ class StoreUnit(wiring.Component):
                         with m.Else():
                             m.d.sync += [row.eq(top), offset.eq(offset + (self.columns << shift)),
                                          columns_left.eq(columns_left - self.columns)]
-                    with m.If(tiles_end & last_stripe & (rows_left <= self.rows)):
+                    with m.If(tiles_end & last_stripe & (rows_left < self.rows)):
                         m.d.sync += row_after.eq(below)
                         m.d.comb += areas.r_en.eq(~area.emit)
                         with m.If(area.emit):
@@ -280,23 +278,18 @@ class StoreUnit(wiring.Component):
 
     def elaborate_words(self, m):
         """Beats to the port, and what has become of the bursts."""
-        splitter, word = self.splitter, self.o_word
-        m.submodules.beats = beats = SyncFIFOBuffered(width=8 * WORD + 4, depth=_ROOM)
+        splitter, word, beat = self.splitter, self.o_word, self.i_beat
         m.submodules.addresses = addresses = SyncFIFO(width=32, depth=WRITES)
-        count = Signal(range(WORD + 1))
         m.d.comb += [
-            beats.w_data.eq(Cat(self.i_beat.payload.bytes, self.i_beat.payload.count)),
-            beats.w_en.eq(self.i_beat.valid), self.i_beat.ready.eq(beats.w_rdy),
-            count.eq(beats.r_data[8 * WORD:]),
-            word.valid.eq(beats.r_rdy | self.record_word),
-            beats.r_en.eq(word.ready & ~self.record_word),
+            word.valid.eq(beat.valid | self.record_word),
+            beat.ready.eq(word.ready & ~self.record_word),
             self.o_waiting.eq(word.valid & ~word.ready),
         ]
         with m.If(self.record_word):
             m.d.comb += word.payload.strobe.eq((1 << WORD) - 1)
         with m.Else():
-            m.d.comb += [word.payload.bytes.eq(beats.r_data[:8 * WORD]),
-                         *(word.payload.strobe[n].eq(count > n) for n in range(WORD))]
+            m.d.comb += [word.payload.bytes.eq(beat.payload.bytes),
+                         *(word.payload.strobe[n].eq(beat.payload.count > n) for n in range(WORD))]
 
         m.d.comb += [
             self.o_burst.payload.eq(splitter.o_burst.payload),
@@ -306,8 +299,9 @@ class StoreUnit(wiring.Component):
             addresses.w_data.eq(splitter.o_burst.payload.address),
             addresses.w_en.eq(self.o_burst.valid & self.o_burst.ready),
             addresses.r_en.eq(self.i_written.valid),
-            self.writing.eq(self.areas.r_rdy | self.walking | ~splitter.i.ready | addresses.r_rdy
-                            | beats.r_rdy),
         ]
+        # A cycle late: with a read-out that is ready and empty, nothing begins in that cycle.
+        m.d.sync += self.writing.eq(self.areas.r_rdy | self.walking | ~splitter.i.ready
+                                    | addresses.r_rdy | beat.valid)
         with m.If(self.i_written.valid & self.i_written.error & ~self.o_error):
             m.d.sync += [self.o_error.eq(1), self.o_error_address.eq(addresses.r_data)]

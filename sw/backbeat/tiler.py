@@ -56,6 +56,8 @@ _CANDIDATES = 40
 _WALK = 20_000
 #: Cycles from a command to its effect at the far end of the array, roughly.
 _LATENCY = 55
+#: Cycles of a command that moves no word.
+_COMMAND = 2
 
 
 @lru_cache(maxsize=4096)
@@ -112,15 +114,15 @@ def door_cycles(p: Plan, config: Config) -> int:
     for step in steps(p):
         rows, columns, k = (s.stop - s.start for s in (step.rows, step.columns, step.k))
         if step.load_a:
-            door = max(door, a_free[step.a_half]) + rows * _ceil(k, WORD)
+            door = max(door, a_free[step.a_half]) + _COMMAND + rows * _ceil(k, WORD)
         if step.load_b:
-            door = max(door, b_free[step.b_half]) + columns * _ceil(k, WORD)
-        door = max(door, started)
+            door = max(door, b_free[step.b_half]) + _COMMAND + columns * _ceil(k, WORD)
+        door = max(door, started) + _COMMAND
         started = max(door, ended)
         ended = started + _compute(rows, columns, k, config)
         a_free[step.a_half] = b_free[step.b_half] = ended + _LATENCY
         if finished:
-            door = max(door, finished[0]) + finished[1]
+            door = max(door, finished[0]) + _COMMAND + finished[1]
         finished = (ended + _LATENCY, rows * columns) if step.last_chunk else None
     return max(door, finished[0]) + finished[1]
 
