@@ -114,7 +114,9 @@ def synthesise(design: Design) -> dict:
     """
     BUILD.mkdir(parents=True, exist_ok=True)
     name = design.name
-    (BUILD / f"{name}.il").write_text(rtlil.convert(design.component(), name="top", emit_src=False))
+    text = rtlil.convert(design.component(), name="top", emit_src=False)
+    # Names that are numbered with a $ would be hidden, and paths would begin and end at "FDRE".
+    (BUILD / f"{name}.il").write_text(re.sub(r"(\\[\w.]+)\$(\d+)", r"\1__\2", text))
     script, result, netlist = (BUILD / f"{name}.{suffix}" for suffix in ("ys", "json", "netlist.json"))
     for hidden in ("w:*$*", "w:*") if design.part == "core" else ("w:*",):
         script.write_text(SCRIPT.format(name=name, top="top", hidden=hidden, pads="-noiopad"))

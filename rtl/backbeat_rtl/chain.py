@@ -11,8 +11,6 @@ from .isa import DescriptorOp, Error
 __all__ = ["FIELDS", "Chain", "Failure"]
 
 _BEATS = isa.FETCHED_WORDS // 2
-#: Rules that are checked in one cycle.
-_AT_ONCE = 3
 
 #: All that the core reads of a descriptor.
 FIELDS = data.FlexibleLayout(32 * isa.FETCHED_WORDS, {
@@ -115,11 +113,13 @@ class Chain(wiring.Component):
         m.d.comb += [self.o_fetch.payload.eq(self.o_fetching), self.o_fetch.valid.eq(fetch),
                      self.o_failure.descriptor.eq(Mux(self.o_pushed, 0, self.o_address))]
 
-        # A rule that is broken: its error, and the word at fault, which is read from the memory again.
-        step, broken = Signal(range(32)), Signal()
+        # Which rules are broken; of the first its error and the word at fault, which is read from the
+        # memory again.
+        checks = self.checks(f)
+        broken = Signal(len(checks))
+        m.d.sync += broken.eq(Cat(wrong for wrong, *_ in checks))
         error, upper, part = Signal(Error), Signal(), Signal(2)
         value = read.data.word_select(upper, 32)
-        checks = self.checks(f)
         gemm = f.op == DescriptorOp.GEMM
         last = f.last | self.o_pushed
         with m.FSM():
@@ -154,24 +154,19 @@ class Chain(wiring.Component):
                     m.d.sync += [fetched.eq(0), self.o_address.eq(self.o_fetching), number.eq(0)]
                     m.next = "COPY"
             with m.State("COPY"):
-                m.d.sync += [Array(words)[number].eq(read.data), number.eq(number + 1), step.eq(0)]
+                m.d.sync += [Array(words)[number].eq(read.data), number.eq(number + 1)]
                 with m.If(number == _BEATS - 1):
-                    m.next = "CHECK"
+                    m.next = "SETTLE"
+            with m.State("SETTLE"):
+                m.next = "CHECK"
             with m.State("CHECK"):
-                m.d.sync += step.eq(step + 1)
-                with m.Switch(step):
-                    for at in range(0, len(checks), _AT_ONCE):
-                        with m.Case(at // _AT_ONCE):
-                            # Later assignments win: the first rule comes last.
-                            for wrong, code, word, shown in reversed(checks[at:at + _AT_ONCE]):
-                                with m.If(wrong):
-                                    m.d.comb += broken.eq(1)
-                                    m.d.sync += [error.eq(code), part.eq(shown),
-                                                 Cat(upper, number).eq(word)]
-                with m.If(broken):
+                m.next = "ANNOUNCE"
+                # Later assignments win: the first rule comes last.
+                for n, (_, code, word, shown) in reversed(list(enumerate(checks))):
+                    with m.If(broken[n]):
+                        m.d.sync += [error.eq(code), part.eq(shown), Cat(upper, number).eq(word)]
+                with m.If(broken.any()):
                     m.next = "BROKEN"
-                with m.Elif((step == (len(checks) - 1) // _AT_ONCE) | ~gemm):
-                    m.next = "ANNOUNCE"
             with m.State("BROKEN"):
                 m.d.comb += [self.o_failed.eq(1), self.o_failure.error.eq(error),
                              self.o_failure.value.eq(Cat(value[:16] & part[0].replicate(16),

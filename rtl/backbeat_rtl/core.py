@@ -1,10 +1,10 @@
 """The core behind any door: a stream of commands in, a stream of responses out."""
 
-from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .config import Config
+from .config import WORD, Config
 from .engine import Command, Engine
 from .isa import Op
 from .memory_port import AXI_PINS, MemoryPort
@@ -60,18 +60,20 @@ class Core(wiring.Component):
 
         # The command register.
         command, full = Signal(Command), Signal()
-        execute, is_reset, room, settled = Signal(), Signal(), Signal(), Signal()
+        execute, is_reset, room, settled, minimum = (Signal() for _ in range(5))
         m.d.comb += [
             is_reset.eq(command.function_id[:3] == Op.RESET),
             execute.eq(full & room & ~resetting & (engine.o_ready | is_reset)),
-            engine.i_command.eq(command),
+            engine.i_command.eq(command), engine.i_minimum.eq(minimum),
             engine.i_execute.eq(execute & ~is_reset), engine.i_settled.eq(settled),
             self.i.ready.eq(~full | execute),
         ]
         m.d.sync += [resetting.eq(execute & is_reset),
                      settled.eq(full & ~self.i.ready & ~resetting)]
         with m.If(self.i.ready):
-            m.d.sync += [full.eq(self.i.valid), command.eq(self.i.payload)]
+            operands = Cat(self.i.payload.input_0, self.i.payload.input_1)
+            m.d.sync += [full.eq(self.i.valid), command.eq(self.i.payload),
+                         minimum.eq(Cat(operands.word_select(n, 8) == 0x80 for n in range(WORD)).any())]
 
         # Two response registers, so that a command need not look at the response's ready.
         second, second_full = Signal(32), Signal()

@@ -39,6 +39,8 @@ class Engine(wiring.Component):
     -------
     i_command : Command
         Stays until it is executed.
+    i_minimum : bit
+        Among the bytes of its inputs is a -128.
     i_settled : bit
         It has been there, and the engine not in reset, for a cycle already.
     i_execute : bit
@@ -54,8 +56,8 @@ class Engine(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         super().__init__({
-            "i_command": In(Command), "i_settled": In(1), "i_execute": In(1), "o_ready": Out(1),
-            "o_result": Out(32),
+            "i_command": In(Command), "i_minimum": In(1), "i_settled": In(1), "i_execute": In(1),
+            "o_ready": Out(1), "o_result": Out(32),
             **({"port": Out(PORT)} if config.memory else {})})
 
     def elaborate(self, _platform):
@@ -334,7 +336,6 @@ class Engine(wiring.Component):
 
     def push(self, m, _blocked):
         datapath, port = self.datapath, self.funct7
-        word = Cat(self.i_command.input_0, self.i_command.input_1)
         with m.If(port == Port.TABLE):
             m.d.comb += self.readout.i_table_valid.eq(self.go_at_once)
             with m.If(self.go_at_once):
@@ -348,7 +349,7 @@ class Engine(wiring.Component):
             self.illegal(m)
         with m.Elif(~datapath.o_loading.bit_select(port[0], 1)):
             m.d.comb += [self.fail_at_once.eq(Error.NO_LOAD), self.detail.eq(self.i_command.function_id)]
-        with m.Elif((port == Port.A) & Cat(word.word_select(n, 8) == 0x80 for n in range(WORD)).any()):
+        with m.Elif((port == Port.A) & self.i_minimum):
             m.d.comb += [self.fail_at_once.eq(Error.OPERAND), self.detail.eq(self.words_pushed)]
         with m.If(self.go_at_once & (port <= Port.B)):
             m.d.comb += datapath.i_word_valid.eq(1)

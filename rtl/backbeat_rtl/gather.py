@@ -127,6 +127,10 @@ class Gather(wiring.Component):
             length.eq(Mux(row_end, bytes_left, pixel_left)),
             end.eq(row_end & (rows_left == 1)),
         ]
+        # Stable long before the first step.
+        last_tap, last_q, last_p = (Signal(16, name=f"last_{name}") for name in "sqp")
+        m.d.sync += [last_tap.eq(fields.taps_x - 1), last_q.eq(fields.grid_x - 1),
+                     last_p.eq(fields.grid_y - 1)]
         tap_x, tap_y = (self._moved(m, column[a], a, "tap", f"tap_{a}") for a in "xy")
         step_x, step_y = (self._moved(m, row[a], a, "step", f"step_{a}") for a in "xy")
         with m.If(busy & advance):
@@ -135,17 +139,17 @@ class Gather(wiring.Component):
                 m.d.sync += column.c.eq(column.c + length)
             with m.Else():
                 m.d.sync += [column.c.eq(0), column.s.eq(column.s + 1), column.x.eq(tap_x)]
-                with m.If(column.s == fields.taps_x - 1):
+                with m.If(column.s == last_tap):
                     m.d.sync += [column.s.eq(0), column.x.eq(0), column.y.eq(tap_y)]
             with m.If(row_end):
                 m.d.sync += [rows_left.eq(rows_left - 1), bytes_left.eq(width),
                              row.q.eq(row.q + 1), row.x.eq(step_x)]
                 with m.If(~end):        # the next rectangle may go on from the last row's end
                     m.d.sync += column.eq(column_here)
-                with m.If(row.q == fields.grid_x - 1):
+                with m.If(row.q == last_q):
                     m.d.sync += [row.q.eq(0), row.x.eq(first_row.x), row.p.eq(row.p + 1),
                                  row.y.eq(step_y)]
-                    with m.If(row.p == fields.grid_y - 1):
+                    with m.If(row.p == last_p):
                         m.d.sync += [row.p.eq(0), row.y.eq(first_row.y),
                                      row.image.eq(row.image + fields.image_pitch)]
             with m.If(end):

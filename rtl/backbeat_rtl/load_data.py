@@ -126,7 +126,7 @@ class LoadData(wiring.Component):
     o_done, o_done_target
         All words of a rectangle have been taken.
     o_minimum : bit
-        In the cycle before, one of A's words had a -128: its product is void.
+        From the cycle after a word of A's with a -128 on: its product is void.
     o_error : {valid, address, fetch}
         In the cycle before, the memory answered with an error; to a ``fetch`` this is no reason to
         stop.
@@ -217,8 +217,10 @@ class LoadData(wiring.Component):
         # An error of a later word is no earlier.
         void = Signal()
         m.d.comb += void.eq(take & (order.target == Target.A) & minimum)
-        m.d.sync += [self.o_minimum.eq(void), self.o_error.eq(self.error)]
+        m.d.sync += self.o_error.eq(self.error)
         with m.If(void):
+            m.d.sync += self.o_minimum.eq(1)
+        with m.If(self.o_minimum):
             m.d.sync += failed.eq(1)
         return m
 

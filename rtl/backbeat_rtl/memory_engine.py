@@ -206,7 +206,7 @@ class MemoryEngine(wiring.Component):
         # A cycle late: the loop nest is not idle so soon after its last load.
         m.d.sync += chain.i_loaded.eq(sides.o_idle & ~orders.r_rdy & ~side.o_busy)
         wiring.connect(m, wiring.flipped(self.port.word), side.i_word)
-        _fifo(m, "infos", sides.o_info, side.i_info, _BURSTS)
+        _fifo(m, "infos", sides.o_info, side.i_info, _BURSTS, buffered=True)
         wiring.connect(m, sides.o_burst, wiring.flipped(self.port.read))
         m.d.comb += [
             self.o_start.eq(side.o_start), self.o_panel.eq(side.o_panel),

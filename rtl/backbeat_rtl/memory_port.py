@@ -121,8 +121,11 @@ class MemoryPort(wiring.Component):
             inner.word.payload.bytes.eq(axi.rdata), inner.word.payload.error.eq(axi.rresp[1]),
             inner.was_read.eq(got),
         ]
-        with m.If(asked):
-            m.d.sync += reads.eq(reads + inner.read.payload.length + ~got)
+        # Counted a cycle late: no word comes so soon.
+        counts, length = Signal(), Signal(8)
+        m.d.sync += [counts.eq(asked), length.eq(inner.read.payload.length)]
+        with m.If(counts):
+            m.d.sync += reads.eq(reads + length + ~got)
         with m.Else():
             m.d.sync += reads.eq(reads - got)
 
@@ -155,7 +158,7 @@ class MemoryPort(wiring.Component):
             m.d.sync += beat.eq(Mux(last, 0, beat + 1))
 
         # An orderly end.
-        m.d.comb += inner.quiet.eq((reads == 0) & (writes == 0))
+        m.d.comb += inner.quiet.eq((reads == 0) & ~counts & (writes == 0))
         with m.If(flush):
             m.d.sync += flushing.eq(1)
         with m.Elif(inner.quiet):

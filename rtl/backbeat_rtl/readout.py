@@ -141,12 +141,14 @@ class Readout(wiring.Component):
         limits = [self.room // ColumnGroup.entries(c.group, size) for size in (4, 1)]
         # Rows of sums take more of them than rows of INT8: their limit holds until they have left.
         room, wide = Signal(), Signal()
-        m.d.comb += room.eq(under_way < Mux(start.requantise & ~emitting & ~wide, *reversed(limits)))
+        # A cycle late, as waves are further apart.
+        m.d.sync += room.eq(under_way < Mux(start.requantise & ~emitting & ~wide, *reversed(limits)))
         with m.If(send & emitting):
             m.d.sync += wide.eq(1)
         with m.Elif(under_way == 0):
             m.d.sync += wide.eq(0)
-        m.d.sync += under_way.eq(under_way + send - joiner.o_wave)
+        gone = Signal()
+        m.d.sync += [gone.eq(joiner.o_wave), under_way.eq(under_way + send - gone)]
         # From the first wave that wants it until nothing is left.
         self.awake, self.requantising = Signal(), Signal()
         with m.If(start.requantise & pending):
