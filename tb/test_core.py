@@ -16,7 +16,7 @@ from .commands import commands_of, get
 from .products import oracle, random_job
 
 
-@pytest.mark.parametrize(("config", "count"), [("4x4", 500), ("8x8", 500), ("16x16", 150)])
+@pytest.mark.parametrize(("config", "count"), [("4x4", 400), ("8x8", 400), ("16x16", 100)])
 def test_products_match_model(config, count):
     CORES[config].run(products_match_model, config=config, count=count, idle=0, stall=0)
 
