@@ -219,7 +219,6 @@ class Readout(wiring.Component):
         table, table_valid, clear = Signal(self.i_table.shape(), reset_less=True), Signal(), Signal()
         m.d.sync += [table.eq(self.i_table), table_valid.eq(self.i_table_valid), clear.eq(self.i_clear)]
         lane = table.lane
-        largest = [Signal(32, name=f"largest_{g}") for g in range(len(self.groups))]
         for g, group in enumerate(self.groups):
             # At rest nothing in a group changes: less power, and less to simulate.
             m.submodules[f"group_{g}"] = EnableInserter(self.awake)(group)
@@ -239,11 +238,18 @@ class Readout(wiring.Component):
             wiring.connect(m, group.o, joiner.i[g])
             strobe = delay(m, strobe, c.group, name=f"start_{g + 1}", reset=True)
             walking = group.o_wave
-            with m.If(self.i_clear | clear):
-                m.d.sync += largest[g].eq(0)
-            with m.Else():
-                m.d.sync += largest[g].eq(group.o_max_abs)
-        most = largest[0]
-        for other in largest[1:]:
-            most = Mux(other > most, other, most)
-        m.d.comb += self.o_max_abs.eq(most)
+
+        # Of two groups in one cycle, of four in two: a value is longer on its way from the epilogue to
+        # whoever asks for the largest. One group has a register too, for the clearing.
+        largest, count = [group.o_max_abs for group in self.groups], len(self.groups)
+        while count:
+            count //= 2
+            halves = [Signal(32, name=f"largest_{count}_{n}") for n in range(max(count, 1))]
+            for n, into in enumerate(halves):
+                one, other = largest[n], largest[n - len(halves)]
+                with m.If(self.i_clear | clear):
+                    m.d.sync += into.eq(0)
+                with m.Else():
+                    m.d.sync += into.eq(Mux(other > one, other, one))
+            largest, count = halves, count if count > 1 else 0
+        m.d.comb += self.o_max_abs.eq(largest[0])
