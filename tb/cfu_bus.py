@@ -18,11 +18,11 @@ from .harness import PERIOD_NS, Simulation
 __all__ = ["CORES", "CfuDriver", "CfuMonitor", "Door"]
 
 #: Cores without a memory port: two presets with small buffers, the base, one where nothing is a power
-#: of two, and a corner with the fewest rows and many columns, where many runs are on their way
+#: of two, and the corner with the fewest rows and the most columns, where many runs are on their way
 #: at once.
 CORES = {config.name: Simulation(Cfu, config=replace(config, memory=False)) for config in (
     *map(Config.of, ("4x4", "8x8", "16x16")), Config(rows=6, columns=5, depth=32, tiles=4),
-    Config(rows=2, columns=32, depth=16, tiles=2, requantisers=4))}
+    Config(rows=2, columns=64, depth=16, tiles=2, requantisers=4))}
 
 #: What depends on time; CoreModel knows nothing of it.
 TIMED = {function_id(Op.GET, r) for r in (Read.STATUS, Read.CYCLES, Read.BUSY, Read.FED)}

@@ -16,12 +16,12 @@ from .commands import commands_of, get
 from .products import oracle, random_job
 
 
-@pytest.mark.parametrize(("config", "count"), [("4x4", 400), ("8x8", 400), ("16x16", 100)])
+@pytest.mark.parametrize(("config", "count"), [("4x4", 1000), ("8x8", 1000), ("16x16", 300)])
 def test_products_match_model(config, count):
     CORES[config].run(products_match_model, config=config, count=count, idle=0, stall=0)
 
 
-@pytest.mark.parametrize(("config", "count"), [("4x4", 150), ("8x8", 150), ("16x16", 30)])
+@pytest.mark.parametrize(("config", "count"), [("4x4", 300), ("8x8", 300), ("16x16", 50)])
 @pytest.mark.parametrize(("idle", "stall"), [(0.1, 0.7), (0.6, 0.3)])
 def test_products_survive_stalls(config, count, idle, stall):
     CORES[config].run(products_match_model, config=config, count=count, idle=idle, stall=stall)

@@ -9,7 +9,7 @@ from backbeat_rtl.isa import Op, Port, Read, Write, encode
 from .cfu_bus import CORES, Door
 from .commands import command, get, load, load_matrix, push, read, readout, run
 
-CONFIGS = ["4x4", "6x5", "2x32"]
+CONFIGS = ["4x4", "6x5", "2x64"]
 TABLE = [command(Op.SET, Write.TABLE, 0), command(Op.SET, Write.SHIFT, 20)]
 
 

@@ -21,7 +21,7 @@ CONFIGS = list(CORES)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize(("stall", "count", "largest"), [(0, 40, 100), (0.1, 20, 60), (0.5, 15, 40)])
+@pytest.mark.parametrize(("stall", "count", "largest"), [(0, 60, 100), (0.1, 30, 60), (0.5, 20, 40)])
 def test_chains_match_model(config, stall, count, largest):
     CORES[config].run(chains_match_model, config=config, stall=stall, count=count, largest=largest)
 

@@ -11,7 +11,7 @@ import pytest
 from amaranth.hdl import Shape
 from amaranth.lib.wiring import Out
 
-from backbeat_rtl.config import Config
+from backbeat_rtl.config import PRESETS, Config
 from backbeat_rtl.memory_port import AXI_PINS
 from backbeat_rtl.verilog import cfu_verilog
 
@@ -26,7 +26,7 @@ GENERATE = ("import sys; from backbeat_rtl.verilog import cfu_verilog; "
             "sys.stdout.write(cfu_verilog(sys.argv[1]))")
 
 
-@pytest.mark.parametrize("config", ["4x4", "8x8", "16x16"])
+@pytest.mark.parametrize("config", PRESETS)
 def test_verilog_is_the_same_wherever_it_is_made(config, tmp_path):
     here = cfu_verilog(config)
     there = subprocess.run(
