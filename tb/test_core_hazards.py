@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from backbeat.program import panel
-from backbeat_rtl.isa import Op, Port, Read, Write, encode
+from backbeat_rtl.isa import MAX_RUN, Error, Op, Port, Read, Write, encode
 
 from .cfu_bus import CORES, Door
 from .commands import command, get, load, load_matrix, push, read, readout, run
@@ -171,3 +171,23 @@ async def counters_and_status(dut, rng, config):
     assert reading == encode("STATUS", loading=0, running=1, reading=1, moving=0)
     assert (after[1] - busy, after[2] - fed) == (16, 16), "two tiles of eight steps"
     assert after[0] - cycles == door.times[-4] - door.times[0]
+
+
+def test_longest_run_is_exact_and_a_longer_one_refused():
+    CORES["16x16"].run(longest_run, config="16x16")
+
+
+async def longest_run(dut, rng, config):
+    """Of operands at their limits: the counters in the array are as wide as that. Lanes hold more."""
+    door = Door(dut, config, rng)
+    c = door.config
+    assert MAX_RUN < c.depth
+    signs = rng.choice([-1, 1], (c.rows, 1)), rng.choice([-128, 127], (c.columns, 1))
+    a, b = (np.broadcast_to(s, (len(s), MAX_RUN)).astype(np.int8) for s in (127 * signs[0], signs[1]))
+    await door.send([*loads(c, a, b), run(), run(accumulate=True), readout()], "the longest run")
+    got = await door.send(read(c.rows * c.columns), "the longest run")
+    assert got == [v & 0xFFFFFFFF for v in (2 * a.astype(int) @ b.T.astype(int)).ravel().tolist()]
+    for port in Port.A, Port.B:
+        longer = load(port, depth=MAX_RUN + 1, tiles=1, last=1)
+        assert await door.send([longer, command(Op.RESET, 0)], "a longer one") == [Error.SIZE, 0]
+    await door.drain()
