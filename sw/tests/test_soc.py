@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from backbeat.errors import ToolError
 from backbeat.memory import BASE
 from backbeat.soc import Firmware, Soc, bench, build_firmware, programs
 from backbeat.soc.toolchain import find_toolchain
+from backbeat_rtl.config import Config
+from backbeat_rtl.isa import MAX_RUN
 
 CONFIG = "8x8"
 
@@ -49,6 +52,12 @@ def test_selftest_passes(selftest):
     code, console = selftest
     assert code == 0 and console.splitlines()[-1] == "PASS", console
     assert len(core_cycles(console)) == 12
+
+
+def test_lanes_that_hold_more_than_a_run():
+    config, shape = replace(Config.of("4x4"), depth=2048), (5, 6, MAX_RUN + 88)
+    found = {way: programs.product(config, shape, way)["checksum"] for way in ("door", "software")}
+    assert found["door"] == found["software"]
 
 
 def test_ways_agree_and_the_core_is_faster():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import backbeat
 from backbeat.tiler import door_cycles, plan, steps
 from backbeat_rtl.config import PRESETS, Config
+from backbeat_rtl.isa import MAX_RUN
 
 CONFIGS = st.sampled_from([*PRESETS.values(), Config(2, 2, 16, 2), Config(6, 10, 64, 4)])
 
@@ -25,7 +26,7 @@ def test_every_element_is_computed_once_within_the_buffers(m, n, k, config):
         a_tiles, b_tiles = -(-rows // config.rows), -(-columns // config.columns)
         pitch = -(-depth // 8) * 8
         assert a_tiles * b_tiles <= config.tiles
-        assert max(a_tiles, b_tiles) * pitch <= config.depth
+        assert max(a_tiles, b_tiles) * pitch <= config.depth and depth <= MAX_RUN
         if step.load_a:
             a_held[step.a_half] = (step.rows, step.k)
             words += rows * pitch // 8
