@@ -18,10 +18,10 @@ from backbeat_rtl.isa import (
     encode_descriptor,
 )
 
-from .memory_image import Arena, Chain, Descriptor, padding, up, words_of
+from .memory_image import Arena, Chain, Descriptor, linked, padding, up, words_of
 from .products import RESULTS, random_operand, random_requantise, random_size
 
-__all__ = ["random_chain", "random_descriptor", "random_plan"]
+__all__ = ["gathered", "place_tensor", "random_chain", "random_descriptor", "random_plan"]
 
 #: Kinds of products, and how often.
 KINDS = {"plain": 0.55, "forward": 0.11, "input gradient": 0.12, "weight gradient": 0.11, "gather": 0.11}
@@ -94,13 +94,7 @@ def random_chain(rng, config: Config, count: "int | None" = None, largest: int =
                                     arena.base)
             assert not result.error, f"{new}: {result}"
         descriptors.append(new)
-    for number, descriptor in enumerate(descriptors):
-        last = number == len(descriptors) - 1
-        descriptor.fields["last"] = int(last)
-        descriptor.fields["next"] = (int(rng.integers(2**31)) if last
-                                     else descriptors[number + 1].address)
-        arena.put([descriptor.address], np.frombuffer(descriptor.raw, np.uint8)[None])
-    return Chain(config, descriptors, arena.memory, arena.base)
+    return linked(config, arena, descriptors, end=int(rng.integers(2**31)))
 
 
 def _meet(spans, others) -> bool:
@@ -270,7 +264,7 @@ def _geometry(rng) -> _Geometry:
             return found
 
 
-def _tensor(rng, arena, values: np.ndarray) -> tuple[dict, int, tuple[int, int]]:
+def place_tensor(rng, arena, values: np.ndarray) -> tuple[dict, int, tuple[int, int]]:
     """Places a tensor int8 (N, H, W, C), rows and images padded: its pitches, address and span."""
     images, height, width, pixel = values.shape
     row_pitch = width * pixel + padding(rng)
@@ -284,8 +278,8 @@ def _tensor(rng, arena, values: np.ndarray) -> tuple[dict, int, tuple[int, int]]
             address, (address, address + size))
 
 
-def _gathered(name: str, tensor: dict, address: int, size, *, taps_x: int, grid, origin, step, tap,
-              insert) -> dict:
+def gathered(name: str, tensor: dict, address: int, size, *, taps_x: int, grid, origin, step, tap,
+             insert) -> dict:
     """Fields of the operand gathered from a tensor at ``address``; pairs are (y, x)."""
     f = {f"gather_{name}": 1, "taps_x": taps_x} | tensor
     for number, axis, pitch in ((0, "y", tensor["row_pitch"]), (1, "x", tensor["pixel"])):
@@ -314,9 +308,9 @@ def _forward(rng, arena, config, largest, result, _earlier):
         return None
     x = random_operand(rng, (g.images, *g.size, c), -127, result)
     w = random_operand(rng, (outputs, r, s, c), -128, result)
-    tensor, address, span = _tensor(rng, arena, x)
-    f |= _gathered("a", tensor, address, g.size, taps_x=s, grid=g.output,
-                   origin=[-pad for pad in g.padding], step=g.stride, tap=g.dilation, insert=(1, 1))
+    tensor, address, span = place_tensor(rng, arena, x)
+    f |= gathered("a", tensor, address, g.size, taps_x=s, grid=g.output,
+                  origin=[-pad for pad in g.padding], step=g.stride, tap=g.dilation, insert=(1, 1))
     stored, weights = _stored(rng, arena, "b", w.reshape(outputs, -1))
     return f | stored, [span, weights], g, x, w
 
@@ -331,11 +325,11 @@ def _input_gradient(rng, arena, config, largest, result, _earlier):
         return None
     dy = random_operand(rng, (g.images, *g.output, k), -127, result)
     w = random_operand(rng, (k, r, s, c), -128, result)
-    tensor, address, span = _tensor(rng, arena, dy)
-    f |= _gathered("a", tensor, address, g.output, taps_x=s, grid=g.size,
-                   origin=[pad - d * (taps - 1) for d, taps, pad in zip(
-                       g.dilation, g.taps, g.padding, strict=True)],
-                   step=(1, 1), tap=g.dilation, insert=g.stride)
+    tensor, address, span = place_tensor(rng, arena, dy)
+    f |= gathered("a", tensor, address, g.output, taps_x=s, grid=g.size,
+                  origin=[pad - d * (taps - 1) for d, taps, pad in zip(
+                      g.dilation, g.taps, g.padding, strict=True)],
+                  step=(1, 1), tap=g.dilation, insert=g.stride)
     pixel = up(c)
     weights = arena.take(k * r * s * pixel)
     arena.put(weights + pixel * np.arange(k * r * s), w.reshape(-1, c))
@@ -355,9 +349,9 @@ def _weight_gradient(rng, arena, config, largest, result, _earlier):
         return None
     x = random_operand(rng, (g.images, *g.size, c), -128, result)
     dy = random_operand(rng, (g.images, *g.output, outputs), -127, result)
-    tensor, address, span = _tensor(rng, arena, x)
-    f |= _gathered("b", tensor, address, g.size, taps_x=s, grid=g.output,
-                   origin=[-pad for pad in g.padding], step=g.stride, tap=g.dilation, insert=(1, 1))
+    tensor, address, span = place_tensor(rng, arena, x)
+    f |= gathered("b", tensor, address, g.size, taps_x=s, grid=g.output,
+                  origin=[-pad for pad in g.padding], step=g.stride, tap=g.dilation, insert=(1, 1))
     stored, gradient = _stored(rng, arena, "a", dy.reshape(pixels, outputs))
     return f | stored | {"a_across": 1, "b_across": 1}, [gradient, span], g, x, dy
 
@@ -379,11 +373,11 @@ def _gather(rng, arena, config, largest, result, _earlier):
     size = rng.integers(1, 6, 2).tolist()
     taps_x = int(rng.integers(1, 5))
     lows = {"a": -127, "b": -128}
-    tensor, address, span = _tensor(
+    tensor, address, span = place_tensor(
         rng, arena, random_operand(rng, (images, *size, c), lows[name], result))
-    f |= _gathered(name, tensor, address, size, taps_x=taps_x, grid=grid,
-                   origin=rng.integers(-9, 10, 2), step=rng.choice([0, 1, 1, 2, 3, 5, 255], 2),
-                   tap=rng.choice([0, 1, 1, 2, 4, 7, 255], 2), insert=rng.choice([1, 1, 2, 3, 7], 2))
+    f |= gathered(name, tensor, address, size, taps_x=taps_x, grid=grid,
+                  origin=rng.integers(-9, 10, 2), step=rng.choice([0, 1, 1, 2, 3, 5, 255], 2),
+                  tap=rng.choice([0, 1, 1, 2, 4, 7, 255], 2), insert=rng.choice([1, 1, 2, 3, 7], 2))
     other = "b" if name == "a" else "a"
     stored, operand = _stored(rng, arena, other, random_operand(rng, shapes[other], lows[other], result))
     return f | stored, [span, operand] if name == "a" else [operand, span]

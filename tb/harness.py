@@ -5,6 +5,7 @@ the module has been reset when it starts. It runs in the simulator's process, py
 """
 
 import fcntl
+import functools
 import hashlib
 import importlib
 import json
@@ -77,21 +78,35 @@ class Simulation:
         Its parameters.
     """
 
+    #: Options of Verilator, and of the simulator that it makes.
+    flags, plusargs = FLAGS, ()
+    #: Every run leaves a waveform, ``WAVES=1`` or not.
+    waves = False
+
     def __init__(self, component, **parameters):
-        self.component = component(**parameters)
-        self.top = component.__name__
-        self.directory = None
+        self.parameters, self.top = parameters, component.__name__
+        self._class, self.directory = component, None
+
+    @functools.cached_property
+    def component(self):
+        """Made when it is wanted: Amaranth complains of those that are made and never built."""
+        return self._class(**self.parameters)
+
+    def verilog(self) -> str:
+        """What is compiled."""
+        return to_verilog(self.component, self.top)
 
     def build(self) -> Path:
         """Its directory. Two processes that want the same build it once."""
         if self.directory:
             return self.directory
-        verilog = to_verilog(self.component, self.top)
+        verilog = self.verilog()
         ports = re.search(rf"^module {self.top}\(([^)]*)\);", verilog, re.MULTILINE)[1].split(",")
         program, _, version = find_verilator()
-        waves = bool(os.environ.get("WAVES"))
+        waves = self.waves or bool(os.environ.get("WAVES"))
         key = hashlib.sha256("\0".join([
-            verilog, *FLAGS, str(program), version, cocotb.__version__, platform.machine(), str(waves),
+            verilog, *self.flags, str(program), version, cocotb.__version__, platform.machine(),
+            str(waves),
         ]).encode()).hexdigest()[:16]
         directory = BUILD / f"{self.top.lower()}-{key}"
         directory.mkdir(parents=True, exist_ok=True)
@@ -104,10 +119,17 @@ class Simulation:
                     f'public_flat_rw -module "{self.top}" -var "{port.strip()}"\n' for port in ports))
                 _Verilator().build(
                     sources=[visible, top], hdl_toplevel=self.top, build_dir=directory, waves=waves,
-                    build_args=FLAGS, timescale=("1ns", "1ps"), log_file=directory / "build.log")
+                    build_args=self.flags, timescale=("1ns", "1ps"), log_file=directory / "build.log")
                 (directory / "built").touch()
         self.directory = directory
         return directory
+
+    def folder(self, bench, **arguments) -> Path:
+        """Where a run of the bench leaves its log, and its waveform ``dump.vcd`` if there is one."""
+        name = "-".join([_name(bench, arguments), *self.plusargs])
+        work = self.build() / re.sub(r"[^\w.=-]+", "_", name)
+        work.mkdir(exist_ok=True)
+        return work
 
     def run(self, bench, **arguments):
         """Runs the bench in the simulator; the pytest test fails if it fails.
@@ -117,17 +139,15 @@ class Simulation:
         pytest.fail.Exception
             With the seed; the simulator's log is in the captured output.
         """
-        directory = self.build()
-        name = "-".join([bench.__name__, *(f"{k}={v}" for k, v in arguments.items())])
-        work = directory / re.sub(r"[^\w.=-]+", "_", name)
-        work.mkdir(exist_ok=True)
+        work = self.folder(bench, **arguments)
         log, results = work / "log.txt", work / "results.xml"
         results.unlink(missing_ok=True)
         simulator = _Verilator()
         try:
             simulator.test(
                 test_module=__name__, hdl_toplevel=self.top, hdl_toplevel_lang="verilog",
-                build_dir=directory, test_dir=work, results_xml=str(results), log_file=log,
+                build_dir=self.directory, test_dir=work, results_xml=str(results), log_file=log,
+                waves=self.waves, plusargs=self.plusargs,
                 extra_env={"BENCH": f"{bench.__module__}:{bench.__name__}",
                            "BENCH_ARGUMENTS": json.dumps(arguments), "SEED": str(seed())})
             tests, failed = get_results(results)
@@ -135,7 +155,12 @@ class Simulation:
             tests, failed = 0, 1
         print(log.read_text()[-8000:])
         if failed or not tests:
-            pytest.fail(f"{name} failed in simulation; replay with SEED={seed()}", pytrace=False)
+            pytest.fail(f"{_name(bench, arguments)} failed in simulation; replay with SEED={seed()}",
+                        pytrace=False)
+
+
+def _name(bench, arguments: dict) -> str:
+    return "-".join([bench.__name__, *(f"{k}={v}" for k, v in arguments.items())])
 
 
 @cocotb.test(timeout_time=TIMEOUT_MS, timeout_unit="ms")

@@ -19,7 +19,8 @@ from backbeat_rtl.isa import (
     encode_descriptor,
 )
 
-__all__ = ["BASE", "SIZE", "Arena", "Chain", "Descriptor", "differences", "padding", "up", "words_of"]
+__all__ = ["BASE", "SIZE", "Arena", "Chain", "Descriptor", "differences", "linked", "padding", "up",
+           "words_of"]
 
 #: Where the memory begins, and its bytes.
 BASE, SIZE = 0x4000_0000, 1 << 19
@@ -166,6 +167,18 @@ class Chain:
 
     def __str__(self):
         return "; ".join(map(str, self.descriptors))
+
+
+def linked(config: Config, arena: Arena, descriptors: list[Descriptor], end: int = 0) -> Chain:
+    """Makes each descriptor name the next one, and writes them to their addresses.
+
+    ``end`` is what the last one names, which nobody reads.
+    """
+    following = [descriptor.address for descriptor in descriptors[1:]] + [end]
+    for number, (descriptor, address) in enumerate(zip(descriptors, following, strict=True), 1):
+        descriptor.fields |= {"last": int(number == len(descriptors)), "next": address}
+        arena.put([descriptor.address], np.frombuffer(descriptor.raw, np.uint8)[None])
+    return Chain(config, descriptors, arena.memory, arena.base)
 
 
 def differences(chain: Chain, result: ChainResult, expected: np.ndarray, memory: np.ndarray) -> str:
