@@ -9,12 +9,13 @@ RISCV  := .venv/.riscv
 
 export BACKBEAT_CACHE ?= $(CURDIR)/$(BUILD)/cache
 
-.PHONY: help setup train test sim soak rtl isa bench bench-scalesim bench-soc compare numerics synth soc \
+.PHONY: help setup train test sim waves waves-update soak rtl isa bench bench-scalesim bench-soc compare numerics synth soc \
 	soc-litex serve bitstream load synth-soc pe-netlist cfu-playground lint doctor clean
 
 help:
 	@echo "make train           train digits-mlp, every matrix product on the simulated RTL"
 	@echo "make test            all tests          make sim T=name [WAVES=1]   one test bench"
+	@echo "make waves           every cycle of canonical scenarios against tb/golden [T=name]; make waves-update"
 	@echo "make rtl CONFIG=8x8  build/rtl/8x8/cfu.v  make synth   resource table (xc7)"
 	@echo "make bench           figures: build/bench.json and a table"
 	@echo "make bench-scalesim  our cycles beside SCALE-Sim's (TOPOLOGY=file.csv)"
@@ -53,6 +54,12 @@ test: setup $(RISCV)
 sim: setup
 	$(if $(T),,$(error say which test bench: make sim T=pe (see tb/test_*.py)))
 	WAVES=$(WAVES) $(BIN)/pytest tb/test_$(T).py $(ARGS)
+
+waves: setup
+	$(BIN)/python -m tb.waves $(T) $(ARGS)
+
+waves-update: setup
+	$(BIN)/python -m tb.waves --update $(T) $(ARGS)
 
 soak: setup
 	$(BIN)/python -m tb.soak --config $(CONFIG) $(if $(SEED),--seed $(SEED)) $(if $(PRODUCTS),--products $(PRODUCTS))

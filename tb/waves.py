@@ -1,0 +1,240 @@
+"""Waveform regression: ``python -m tb.waves [scenario ...] [--update]``, also ``make waves``.
+
+Runs the scenarios of :mod:`tb.wave_scenarios` and holds every cycle of the ports named in
+:mod:`tb.wave_signals` against the goldens of ``tb/golden``.
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from backbeat_rtl.cfu import Cfu
+
+from .harness import FLAGS, Simulation
+from .wave_drawing import draw
+from .wave_scenarios import CORES, SCENARIOS, Scenario
+from .wave_signals import WaveError, find_ports, read_vcd
+from .wave_trace import GoldenError, Trace, first_difference, from_text, to_text
+
+__all__ = ["Recorder", "chosen", "compare", "golden", "main", "read_golden", "stale", "update"]
+
+GOLDENS = Path(__file__).resolve().parent / "golden"
+DRAWINGS = Path(__file__).resolve().parent.parent / "build" / "waves"
+
+
+class Recorder(Simulation):
+    """A core that leaves a waveform; for a few hundred cycles no optimisation pays."""
+
+    flags = [*FLAGS, "-CFLAGS", "-O0"]
+    waves = True
+
+    def __init__(self, memory: bool):
+        super().__init__(Cfu, config=CORES[memory])
+        self.memory, self.ports = memory, None
+
+    def build(self) -> Path:
+        directory = super().build()
+        if self.ports is None:
+            self.ports = find_ports(self.component, self.top, self.memory)
+        return directory
+
+    def record(self, scenario: Scenario) -> tuple[Trace, str]:
+        """Plays a scenario.
+
+        Returns
+        -------
+        Trace
+            As far as it came.
+        str
+            The end of the simulator's log if the scenario failed, else empty.
+
+        Raises
+        ------
+        WaveError
+            A port is not in the design or not in the waveform, or there is no waveform.
+        """
+        waveform = self.folder(scenario.bench) / "dump.vcd"
+        waveform.unlink(missing_ok=True)
+        log, failed = io.StringIO(), ""
+        with contextlib.redirect_stdout(log):
+            try:
+                self.run(scenario.bench)
+            except pytest.fail.Exception:
+                failed = log.getvalue()[-3000:]
+        return read_vcd(waveform, self.ports, self.top), failed
+
+
+def golden(name: str) -> Path:
+    """Where the golden of that scenario is."""
+    return GOLDENS / f"{name}.txt"
+
+
+def read_golden(name: str) -> Trace:
+    """The golden of that scenario.
+
+    Raises
+    ------
+    GoldenError
+        There is none, or it cannot be read.
+    """
+    path = golden(name)
+    try:
+        return from_text(path.read_text(encoding="ascii"), path)
+    except FileNotFoundError:
+        raise GoldenError(f"{path}: there is no such file; `make waves-update T={name}` makes "
+                          "it") from None
+    except UnicodeDecodeError as error:
+        raise GoldenError(f"{path}: byte {error.start} is no text; `make waves-update T={name}` "
+                          "writes it anew") from None
+
+
+def stale() -> list[Path]:
+    """Goldens that belong to no scenario."""
+    return sorted(path for path in GOLDENS.glob("*.txt") if path.stem not in SCENARIOS)
+
+
+def chosen(names: Iterable[str]) -> list[Scenario]:
+    """The scenarios of those names, all if there are none.
+
+    Raises
+    ------
+    WaveError
+        Names the unknown one, and those that there are.
+    """
+    for name in names:
+        if name not in SCENARIOS:
+            raise WaveError(f"there is no scenario {name!r}; there are {', '.join(SCENARIOS)}")
+    return [SCENARIOS[name] for name in names or SCENARIOS]
+
+
+def compare(scenario: Scenario, recorder: Recorder, drawings: Path = DRAWINGS) -> str:
+    """Plays a scenario and holds it against its golden; draws the first difference.
+
+    Returns
+    -------
+    str
+        What differs first, or what is wrong with the golden; empty if nothing.
+    """
+    got, failed = recorder.record(scenario)
+    last = failed and f"\n  it fails, too; the log ends:\n{failed}"
+    try:
+        expected = read_golden(scenario.name)
+    except GoldenError as error:
+        return f"{scenario.name}: {error}{last}"
+    difference = first_difference(expected, got)
+    if difference is None:
+        return last and f"{scenario.name}:{last}"
+    picture = draw(scenario.name, expected, got, difference, drawings)
+    return f"{scenario.name}: {difference}\n  drawn in {os.path.relpath(picture)}{last}"
+
+
+def update(scenario: Scenario, recorder: Recorder) -> str:
+    """Plays a scenario and writes its golden, all of it or nothing.
+
+    Returns
+    -------
+    str
+        What has changed, empty if nothing.
+
+    Raises
+    ------
+    WaveError
+        The scenario fails: what it does is wrong, and no golden.
+    """
+    trace, failed = recorder.record(scenario)
+    if failed:
+        raise WaveError(f"{scenario.name} fails, so its golden stays as it is; the log ends:\n{failed}")
+    port = "with" if scenario.memory else "without"
+    text = to_text(trace, [f"{scenario.name}: {scenario.about}", f"Cfu 4x4 {port} its memory port"])
+    path = golden(scenario.name)
+    if path.exists() and path.read_bytes() == text.encode("ascii"):
+        return ""
+    try:
+        difference = first_difference(read_golden(scenario.name), trace)
+        what = str(difference or "only its text has changed")
+    except GoldenError:
+        what = "could not be read" if path.exists() else "new"
+    _write(path, text)
+    return f"{scenario.name}: {what}"
+
+
+def _write(path: Path, text: str):
+    """Whoever reads meanwhile sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", encoding="ascii", newline="\n", dir=path.parent,
+                                     prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def main(arguments: "list[str] | None" = None) -> int:
+    """Compares or updates; 1 if anything differs or is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tb.waves", description="waveform regression")
+    parser.add_argument("scenario", nargs="*", help="all if none is named")
+    parser.add_argument("--update", action="store_true", help="rewrite the goldens")
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("SEED", "0")      # the harness wants one; scenarios have their own
+    console, began = Console(soft_wrap=True, highlight=False), time.perf_counter()
+    try:
+        scenarios = chosen(options.scenario)
+    except WaveError as error:
+        console.print(str(error), markup=False)
+        return 1
+    problems, changes = _all(scenarios, options.update, console)
+    for path in [] if options.scenario else stale():
+        if options.update:
+            path.unlink()
+            changes.append(f"{path.stem}: removed, there is no such scenario any more")
+        else:
+            problems.append(f"{path}: there is no such scenario; `make waves-update` removes it")
+    for line in [*changes, *problems]:
+        console.print(line, markup=False)
+    summary = (f"{len(changes)} goldens changed, the others are as they were" if options.update
+               else f"{len(problems)} problems" if problems else "all as in their goldens")
+    console.print(f"{len(scenarios)} scenarios in {time.perf_counter() - began:.0f} s: {summary}"
+                  + (f", {len(problems)} problems" if options.update and problems else ""), markup=False)
+    if problems and not options.update:
+        console.print("If it is meant: `make waves-update`, and review what git shows of tb/golden")
+    return bool(problems)
+
+
+def _all(scenarios: list[Scenario], updating: bool, console: Console) -> tuple[list[str], list[str]]:
+    """Problems and changes, scenario by scenario."""
+    problems, changes = [], []
+    with Progress(console=console) as progress:
+        task = progress.add_task("", total=len(scenarios))
+        for memory in CORES:
+            recorder, mine = Recorder(memory), [s for s in scenarios if s.memory == memory]
+            if mine:
+                progress.update(task, description=f"building a core {'with' if memory else 'without'} "
+                                                  "its memory port")
+                recorder.build()
+            for scenario in mine:
+                progress.update(task, description=scenario.name)
+                try:
+                    found = (update if updating else compare)(scenario, recorder)
+                    (changes if updating else problems).extend([found] if found else [])
+                except WaveError as error:
+                    problems.append(str(error))
+                progress.advance(task)
+    return problems, changes
+
+
+if __name__ == "__main__":
+    sys.exit(main())
