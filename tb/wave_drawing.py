@@ -43,7 +43,9 @@ def draw(scenario: str, expected: Trace, got: Trace, difference: Difference, fol
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{scenario}.svg"
     part = path.with_suffix(".part")
-    part.write_text(wavedrom.render(json.dumps(picture)).tostring(), encoding="utf-8")
+    image = wavedrom.render(json.dumps(picture))
+    image["style"] = "background: white"        # its lines are black
+    part.write_text(image.tostring(), encoding="utf-8")
     os.replace(part, path)
     return path
 

@@ -184,12 +184,16 @@ def _place(component: Component, block: str, member: str, names) -> Place:
             known = ", ".join(component.signature.members)
             raise WaveError(f"block {block!r}: {type(component).__name__} has no {member}, only "
                             f"{known}; say in tb/wave_signals.py what it is called now") from error
-    value, lsb = Value.cast(value), 0
-    width = len(value)
-    while hasattr(value, "start"):      # a slice: a field of a structure
-        value, lsb = value.value, lsb + value.start
-    if not isinstance(value, Signal) or value not in names:
-        raise WaveError(f"block {block!r}: {member} of {type(component).__name__} is no port that is "
+    try:
+        value, lsb = Value.cast(value), 0
+        width = len(value)
+        while hasattr(value, "start"):      # a slice: a field of a structure
+            value, lsb = value.value, lsb + value.start
+        found = isinstance(value, Signal) and value in names
+    except TypeError:       # a stream, or no port at all
+        found = False
+    if not found:
+        raise WaveError(f"block {block!r}: {member} of {type(component).__name__} is no value that is "
                         "used; take it out of tb/wave_signals.py")
     return Place(".".join(names[value]), lsb, width)
 

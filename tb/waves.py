@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import io
 import os
+import re
 import sys
 import tempfile
 import time
@@ -56,7 +57,7 @@ class Recorder(Simulation):
         Trace
             As far as it came.
         str
-            The end of the simulator's log if the scenario failed, else empty.
+            Why the scenario failed, empty if it did not.
 
         Raises
         ------
@@ -65,13 +66,21 @@ class Recorder(Simulation):
         """
         waveform = self.folder(scenario.bench) / "dump.vcd"
         waveform.unlink(missing_ok=True)
-        log, failed = io.StringIO(), ""
-        with contextlib.redirect_stdout(log):
+        failed = ""
+        with contextlib.redirect_stdout(io.StringIO()):     # the log: it is in its file, too
             try:
                 self.run(scenario.bench)
             except pytest.fail.Exception:
-                failed = log.getvalue()[-3000:]
+                failed = _reason(waveform.with_name("log.txt"))
+        if not waveform.exists():
+            raise WaveError(f"{scenario.name} left no {os.path.relpath(waveform)}: {failed}")
         return read_vcd(waveform, self.ports, self.top), failed
+
+
+def _reason(log: Path) -> str:
+    """The exception that ended a bench, and where all of its log is."""
+    errors = re.findall(r"^ *(\w*(?:Error|Exception|Failure)\b.*)", log.read_text(), re.MULTILINE)
+    return f"{errors[-1] if errors else 'no exception is named'} ({os.path.relpath(log)})"
 
 
 def golden(name: str) -> Path:
@@ -126,7 +135,7 @@ def compare(scenario: Scenario, recorder: Recorder, drawings: Path = DRAWINGS) -
         What differs first, or what is wrong with the golden; empty if nothing.
     """
     got, failed = recorder.record(scenario)
-    last = failed and f"\n  it fails, too; the log ends:\n{failed}"
+    last = failed and f"\n  it fails: {failed}"
     try:
         expected = read_golden(scenario.name)
     except GoldenError as error:
@@ -153,7 +162,7 @@ def update(scenario: Scenario, recorder: Recorder) -> str:
     """
     trace, failed = recorder.record(scenario)
     if failed:
-        raise WaveError(f"{scenario.name} fails, so its golden stays as it is; the log ends:\n{failed}")
+        raise WaveError(f"{scenario.name} fails, so its golden stays as it is: {failed}")
     port = "with" if scenario.memory else "without"
     text = to_text(trace, [f"{scenario.name}: {scenario.about}", f"Cfu 4x4 {port} its memory port"])
     path = golden(scenario.name)
