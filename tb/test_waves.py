@@ -188,6 +188,7 @@ never door.ready/1
     ("=ff", "=1ff", 4, "has more than 8 bits"),
     ("5-7=ff", "5-20=ff", 4, "not behind 3 and before 20"),
     ("5-7=ff", "2=ff", 4, "not behind 3 and before 20"),
+    ("5-7=ff", "5-7=ff 7=1", 4, "not behind 7 and before 20"),
     ("door.payload", "door.valid", 4, "door.valid a second time"),
     ("door.ready/1", "door.ready", 5, "expected name/bits"),
     ("never door.ready/1\n", "", 5, "the file ends before"),

@@ -96,9 +96,10 @@ async def _commands(dut, commands, **door):
 
 @_scenario(memory=False)
 async def one_tile(dut, rng):
-    """One tile, 4x4x8 to INT32, both operands along K (NT)."""
-    await _commands(dut, [*_operands(rng, 4, 4, 8), run(), readout(), *read(16), get(Read.MAX_ABS)],
-                    rng=rng)
+    """One tile, 4x4x8 to INT32, both operands along K (NT), and the counters."""
+    await _commands(dut, [
+        *_operands(rng, 4, 4, 8), run(), readout(), *read(16),
+        *map(get, (Read.MAX_ABS, Read.STATUS, Read.CYCLES, Read.BUSY, Read.FED))], rng=rng)
 
 
 @_scenario(memory=False)
@@ -219,9 +220,10 @@ def _product(rng, arena: Arena, m: int, n: int, k: int, *, int8: bool = False, a
 
 @_scenario(memory=True)
 async def descriptor(dut, rng):
-    """One descriptor, 6x7x8 to INT32: fetched, checked, loaded, run, stored, recorded."""
+    """One descriptor, 6x7x8 to INT32: fetched, checked, loaded, run, stored, recorded, and counted."""
     host, arena = memory_port.start(dut, CONFIG, rng), Arena(rng)
     await host.carry_out(linked(host.config, arena, [_product(rng, arena, 6, 7, 8)]))
+    await host.get(Read.LOAD_BUSY, Read.LOAD_WAIT, Read.RUN_WAIT, Read.STORE_BUSY, Read.STORE_WAIT)
 
 
 @_scenario(memory=True)
