@@ -294,7 +294,7 @@ def test_an_unknown_scenario_is_refused_with_those_there_are(capsys):
 
 
 @pytest.mark.parametrize(("instance", "members", "said"), [
-    ("core.engine.data", "o_busy", "block 'new': no data in Cfu.core.engine, only datapath, memory"),
+    ("core.engine.data", "o_busy", "block 'new': no data in Cfu.core.engine, only datapath, panels_a"),
     ("core.engine.datapath.array", "o_sum", "SystolicArray has no o_sum, only i_a, i_first, i_b"),
     ("core.engine.datapath.array", "o_valid?o_sums[9]", "SystolicArray has no o_sums[9]"),
     ("core.engine.datapath.array", "elaborate", "elaborate of SystolicArray is no value"),
@@ -302,5 +302,5 @@ def test_an_unknown_scenario_is_refused_with_those_there_are(capsys):
 def test_a_port_that_is_not_there_is_named(monkeypatch, instance, members, said):
     monkeypatch.setattr(wave_signals, "BLOCKS", {"new": wave_signals.Block(instance, members)})
     with pytest.raises(WaveError) as caught:
-        find_ports(Recorder(True).component, "Cfu", True)
+        find_ports(Recorder(False).component, "Cfu", False)
     assert said in str(caught.value) and "tb/wave_signals.py" in str(caught.value)

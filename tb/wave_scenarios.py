@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from cocotb.triggers import ClockCycles
+from cocotb.triggers import ClockCycles, SimTimeoutError, with_timeout
 
 from backbeat_rtl.descriptor_model import run_chain, run_descriptor
 from backbeat_rtl.isa import (
@@ -29,11 +29,14 @@ from . import cfu_bus, memory_port
 from .cfu_bus import Door
 from .commands import command, get, load_matrix, read, readout, run
 from .descriptors import gathered, place_tensor
+from .harness import PERIOD_NS
 from .memory_image import BASE, Arena, Descriptor, linked, up, words_of
 
 __all__ = ["CORES", "SCENARIOS", "Scenario"]
 
 CONFIG, SEED = "4x4", 1
+#: Cycles after which a scenario hangs. Its waveform grows by some kilobytes in each.
+LONGEST = 3000
 LANES = 4
 #: The core of a scenario, by whether it has a memory port.
 CORES = {False: cfu_bus.CORES[CONFIG].parameters["config"],
@@ -70,7 +73,10 @@ def _scenario(memory: bool):
     def register(bench):
         @functools.wraps(bench)
         async def play(dut, _rng):
-            await bench(dut, np.random.default_rng(SEED))
+            try:
+                await with_timeout(bench(dut, np.random.default_rng(SEED)), LONGEST * PERIOD_NS, "ns")
+            except SimTimeoutError:
+                raise AssertionError(f"not over after {LONGEST} cycles") from None
 
         SCENARIOS[bench.__name__] = Scenario(bench.__name__, play, memory)
         return play

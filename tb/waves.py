@@ -212,19 +212,25 @@ def main(arguments: "list[str] | None" = None) -> int:
             changes.append(f"{path.stem}: removed, there is no such scenario any more")
         else:
             problems.append(f"{path}: there is no such scenario; `make waves-update` removes it")
-    for line in [*changes, *problems]:
-        console.print(line, markup=False)
-    summary = (f"{len(changes)} goldens changed, the others are as they were" if options.update
-               else f"{len(problems)} problems" if problems else "all as in their goldens")
-    console.print(f"{len(scenarios)} scenarios in {time.perf_counter() - began:.0f} s: {summary}"
-                  + (f", {len(problems)} problems" if options.update and problems else ""), markup=False)
+        console.print((changes if options.update else problems)[-1], markup=False)
+    said = [_count(problems, "problem")] if problems else []
+    if options.update:
+        said.append(f"{_count(changes, 'golden')} changed")
+    elif not problems:
+        said.append("all as in their goldens")
+    console.print(f"{_count(scenarios, 'scenario')} in {time.perf_counter() - began:.0f} s: "
+                  f"{', '.join(said)}", markup=False)
     if problems and not options.update:
         console.print("If it is meant: `make waves-update`, and review what git shows of tb/golden")
     return bool(problems)
 
 
+def _count(things: list, what: str) -> str:
+    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
+
+
 def _all(scenarios: list[Scenario], updating: bool, console: Console) -> tuple[list[str], list[str]]:
-    """Problems and changes, scenario by scenario."""
+    """Problems and changes, each also said as it is found."""
     problems, changes = [], []
     with Progress(console=console) as progress:
         task = progress.add_task("", total=len(scenarios))
@@ -236,11 +242,14 @@ def _all(scenarios: list[Scenario], updating: bool, console: Console) -> tuple[l
                 recorder.build()
             for scenario in mine:
                 progress.update(task, description=scenario.name)
+                into = changes if updating else problems
                 try:
                     found = (update if updating else compare)(scenario, recorder)
-                    (changes if updating else problems).extend([found] if found else [])
                 except WaveError as error:
-                    problems.append(str(error))
+                    found, into = str(error), problems
+                if found:
+                    into.append(found)
+                    console.print(found, markup=False)
                 progress.advance(task)
     return problems, changes
 
