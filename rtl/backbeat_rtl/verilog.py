@@ -1,6 +1,9 @@
 """Verilog of any of our modules, byte-identical for the same source and configuration."""
 
+import contextlib
+import gc
 import re
+from collections.abc import Iterator
 
 from amaranth.back import verilog
 
@@ -28,12 +31,26 @@ def _zero_in_a_loop(match: re.Match) -> str:
             f"  end\n")
 
 
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Amaranth makes millions of objects that all stay; looking for garbage among them again and
+    again takes more than half of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def to_verilog(component, name: str) -> str:
     """The component and all below it as one file, with top module ``name``.
 
     Carries no source paths, so that it does not depend on where it was made.
     """
-    text = verilog.convert(component, name=name, strip_internal_attrs=True)
+    with _no_garbage_collection():
+        text = verilog.convert(component, name=name, strip_internal_attrs=True)
     return _ZEROED_MEMORY.sub(_zero_in_a_loop, _SOURCE.sub("", text))
 
 
