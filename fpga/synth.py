@@ -32,12 +32,34 @@ BUILD = Path(__file__).parents[1] / "build" / "synth"
 #: where a path is; but of some designs they stop the mapper too, with a failed assertion.
 #: No shift registers in LUTs: they are slow at their output and our delay chains have taps. The array's
 #: 16 to 1 selections are to use the multiplexers of the slices.
+#:
+#: LUTs are chosen with a delay (the last column, in ps; the one before is the area) that includes what a
+#: wire from one to the next takes. Without it a carry chain or a block is worth hundreds of LUTs to the
+#: mapper, and as everything is as fast as the slowest path for the least area, LUTs come in long rows.
 MAPPING = """
 hierarchy -top {top}
 proc; flatten; opt_clean
 rename -hide {hidden}
 rename -hide c:*
-synth_xilinx -family xc7 -top {top} -flatten -nosrl -widemux 5 {pads}
+synth_xilinx -family xc7 -top {top} -flatten -nosrl -widemux 5 {pads} -run :map_luts
+write_file luts.txt <<END
+1 2 700
+2 2 700
+3 3 700
+4 5 700
+5 5 700
+6 5 700
+7 10 880
+8 20 1000
+END
+opt_expr -mux_undef -noclkinv
+read_verilog -icells -lib -specify +/xilinx/abc9_model.v
+abc9 -lut luts.txt
+clean
+techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6
+xilinx_dffopt
+opt_lut_ins -tech xilinx
+synth_xilinx -family xc7 -top {top} -flatten -nosrl -widemux 5 {pads} -run finalize:
 """
 SCRIPT = "read_rtlil {name}.il" + MAPPING + """
 tee -q -o {name}.json stat -json

@@ -100,7 +100,7 @@ BLOCKS = {
     "group": Block("core.engine.readout.group_0", f"i_start i_wave?i_start {_stream('o')}"),
     "epilogue": Block("core.engine.readout.group_0.epilogue", """
         i_valid i_value?i_valid i_table_valid i_requantise o_value?i_requantise"""),
-    "joiner": Block("core.engine.readout.joiner", f"o_wave o_empty {_stream('o')}"),
+    "joiner": Block("core.engine.readout.joiner", "o_wave o_empty i_room o_valid o?o_valid"),
     "store": Block("core.engine.memory.store", """
         i.valid i.ready i_destination.valid i_destination.ready o_last_run o_sums_complete o_clear
         o_start_valid i_beat.valid i_beat.ready o_burst.valid o_burst.ready o_word.valid o_word.ready

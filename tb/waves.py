@@ -201,10 +201,10 @@ def main(arguments: "list[str] | None" = None) -> int:
     console, began = Console(soft_wrap=True, highlight=False), time.perf_counter()
     try:
         scenarios = chosen(options.scenario)
-    except WaveError as error:
+        problems, changes = _all(scenarios, options.update, console)
+    except WaveError as error:      # no scenario of that name, or a port that the table has is gone
         console.print(str(error), markup=False)
         return 1
-    problems, changes = _all(scenarios, options.update, console)
     for path in [] if options.scenario else stale():
         if options.update:
             path.unlink()

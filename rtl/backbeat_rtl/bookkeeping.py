@@ -112,16 +112,20 @@ class RunQueue(wiring.Component):
         with m.Elif(self.o_run.ready):
             m.d.sync += self.o_run.valid.eq(0)
 
+        # Counted a cycle late, but already seen.
+        accepted = Signal()
+        m.d.sync += accepted.eq(self.i_accept)
         full = []
         for begun, ended, ended_half, flags in (
                 (self.i_run.a_start[-1], self.i_fed.valid, self.i_fed.a_half, self.o_users_a),
                 (self.i_run.b_start[-1], self.i_fed.valid, self.i_fed.b_half, self.o_users_b),
                 (self.i_run.c_half, self.i_end.valid, self.i_end.half, self.o_users_c)):
+            begun_half = Signal(name=f"begun_half_{len(full)}")
+            m.d.sync += begun_half.eq(begun)
             for half in (0, 1):
-                users = Signal(4, name=f"users_{len(full)}")
-                m.d.sync += users.eq(users + (self.i_accept & (begun == half))
-                                     - (ended & (ended_half == half)))
-                m.d.comb += flags[half].eq(users.any())
+                users, more = Signal(4, name=f"users_{len(full)}"), accepted & (begun_half == half)
+                m.d.sync += users.eq(users + more - (ended & (ended_half == half)))
+                m.d.comb += flags[half].eq(users.any() | more)
                 full.append(users[3])
         m.d.comb += self.o_ready.eq(~(self.o_run.valid | Cat(full).any()))
         return m

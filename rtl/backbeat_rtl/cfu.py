@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from .config import Config
 from .core import Core
-from .engine import Command
+from .engine import Command, Order
 from .memory_port import AXI_PINS
 
 __all__ = ["WAITING", "Cfu"]
@@ -65,17 +65,18 @@ class Cfu(wiring.Component):
         m.d.comb += [domain.clk.eq(self.clk), early.clk.eq(self.clk)]
         m.d.early += domain.rst.eq(self.reset)
         m.submodules.core = core = self.core
-        m.submodules.waiting = waiting = SyncFIFO(width=Command.size, depth=WAITING)
-        command, accepted = Signal(Command), Signal()
+        m.submodules.waiting = waiting = SyncFIFO(width=Order.size, depth=WAITING)
+        command, order, accepted = Signal(Command), Signal(Order), Signal()
         m.d.comb += [
             command.function_id.eq(self.cmd_payload_function_id),
             command.input_0.eq(self.cmd_payload_inputs_0),
             command.input_1.eq(self.cmd_payload_inputs_1),
+            order.as_value().eq(core.engine.order(command)),
             self.cmd_ready.eq(waiting.w_rdy & ~domain.rst),
             accepted.eq(self.cmd_valid & self.cmd_ready),
             # A command waits only if others do or the core does not take it.
             core.i.valid.eq(accepted | waiting.r_rdy),
-            waiting.w_data.eq(command), waiting.w_en.eq(accepted & (waiting.r_rdy | ~core.i.ready)),
+            waiting.w_data.eq(order), waiting.w_en.eq(accepted & (waiting.r_rdy | ~core.i.ready)),
             waiting.r_en.eq(core.i.ready),
             core.o.ready.eq(self.rsp_ready),
             self.rsp_valid.eq(core.o.valid & ~domain.rst),
@@ -84,7 +85,7 @@ class Cfu(wiring.Component):
         with m.If(waiting.r_rdy):
             m.d.comb += core.i.payload.eq(waiting.r_data)
         with m.Else():
-            m.d.comb += core.i.payload.eq(command)
+            m.d.comb += core.i.payload.eq(order)
         if self.config.memory:
             for name, pin in AXI_PINS.items():
                 inside, outside = getattr(core.axi, name), getattr(self, f"m_axi_{name}")

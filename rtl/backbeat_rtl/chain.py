@@ -118,7 +118,7 @@ class Chain(wiring.Component):
         checks = self.checks(f)
         broken = Signal(len(checks))
         m.d.sync += broken.eq(Cat(wrong for wrong, *_ in checks))
-        error, upper, part = Signal(Error), Signal(), Signal(2)
+        first, error, upper, part = Signal(range(len(checks))), Signal(Error), Signal(), Signal(2)
         value = read.data.word_select(upper, 32)
         gemm = f.op == DescriptorOp.GEMM
         last = f.last | self.o_pushed
@@ -162,11 +162,17 @@ class Chain(wiring.Component):
             with m.State("CHECK"):
                 m.next = "ANNOUNCE"
                 # Later assignments win: the first rule comes last.
-                for n, (_, code, word, shown) in reversed(list(enumerate(checks))):
+                for n in reversed(range(len(checks))):
                     with m.If(broken[n]):
-                        m.d.sync += [error.eq(code), part.eq(shown), Cat(upper, number).eq(word)]
+                        m.d.sync += first.eq(n)
                 with m.If(broken.any()):
-                    m.next = "BROKEN"
+                    m.next = "LOOK UP"
+            with m.State("LOOK UP"):
+                with m.Switch(first):
+                    for n, (_, code, word, shown) in enumerate(checks):
+                        with m.Case(n):
+                            m.d.sync += [error.eq(code), part.eq(shown), Cat(upper, number).eq(word)]
+                m.next = "BROKEN"
             with m.State("BROKEN"):
                 m.d.comb += [self.o_failed.eq(1), self.o_failure.error.eq(error),
                              self.o_failure.value.eq(Cat(value[:16] & part[0].replicate(16),

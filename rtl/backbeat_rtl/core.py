@@ -1,12 +1,11 @@
 """The core behind any door: a stream of commands in, a stream of responses out."""
 
-from amaranth.hdl import Cat, Module, ResetInserter, Signal
+from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .config import WORD, Config
-from .engine import Command, Engine
-from .isa import Op
+from .config import Config
+from .engine import Engine, Order
 from .memory_port import AXI_PINS, MemoryPort
 
 __all__ = ["Core"]
@@ -30,7 +29,7 @@ class Core(wiring.Component):
 
     Members
     -------
-    i : stream of Command
+    i : stream of Order
     o : stream of 32 bit
     axi : pins of an AXI4 master
         If ``config.memory``.
@@ -40,7 +39,7 @@ class Core(wiring.Component):
         self.config = config
         self.engine = Engine(config)
         super().__init__({
-            "i": In(stream.Signature(Command)),
+            "i": In(stream.Signature(Order)),
             "o": Out(stream.Signature(32)),
             **({"axi": Out(wiring.Signature(AXI_PINS))} if config.memory else {}),
         })
@@ -59,28 +58,20 @@ class Core(wiring.Component):
                 m.d.comb += port.inner.flush.eq(1)
 
         # The command register.
-        command, full = Signal(Command), Signal()
-        execute, is_reset, room, settled, minimum = (Signal() for _ in range(5))
+        order, full, execute, room = Signal(Order), Signal(), Signal(), Signal()
         m.d.comb += [
-            is_reset.eq(command.function_id[:3] == Op.RESET),
-            execute.eq(full & room & ~resetting & (engine.o_ready | is_reset)),
-            engine.i_command.eq(command), engine.i_minimum.eq(minimum),
-            engine.i_execute.eq(execute & ~is_reset), engine.i_settled.eq(settled),
+            execute.eq(full & room & ~resetting & engine.o_ready),
+            engine.i_order.eq(order), engine.i_execute.eq(execute), engine.i_stays.eq(full & ~execute),
             self.i.ready.eq(~full | execute),
         ]
-        m.d.sync += [resetting.eq(execute & is_reset),
-                     settled.eq(full & ~self.i.ready & ~resetting)]
+        m.d.sync += resetting.eq(execute & order.kind.reset)
         with m.If(self.i.ready):
-            operands = Cat(self.i.payload.input_0, self.i.payload.input_1)
-            m.d.sync += [full.eq(self.i.valid), command.eq(self.i.payload),
-                         minimum.eq(Cat(operands.word_select(n, 8) == 0x80 for n in range(WORD)).any())]
+            m.d.sync += [full.eq(self.i.valid), order.eq(self.i.payload)]
 
         # Two response registers, so that a command need not look at the response's ready.
         second, second_full = Signal(32), Signal()
-        result = Signal(32)
-        m.d.comb += [room.eq(~second_full), result.eq(engine.o_result)]
-        with m.If(is_reset):
-            m.d.comb += result.eq(0)
+        result = engine.o_result
+        m.d.comb += room.eq(~second_full)
         with m.If(self.o.ready | ~self.o.valid):
             m.d.sync += [
                 self.o.valid.eq(second_full | execute),

@@ -14,10 +14,17 @@ from .memory_engine import MemoryEngine
 from .memory_port import PORT
 from .readout import Readout
 
-__all__ = ["Command", "Engine"]
+__all__ = ["Command", "Engine", "Order"]
 
 #: One instruction.
 Command = data.StructLayout({"function_id": 10, "input_0": 32, "input_1": 32})
+
+#: What a door sees of a command already. ``at_once``: PUSH, READ or RESET, which are judged and
+#: carried out in one cycle; ``legal``: to a port that there is; ``operand``: a PUSH to A or B,
+#: ``minimum``: to A, with a -128 among its bytes; ``result``: a READ of a result.
+Kind = data.StructLayout({
+    "at_once": 1, "reset": 1, "legal": 1, "operand": 1, "minimum": 1, "result": 1})
+Order = data.StructLayout({"command": Command, "kind": Kind})
 
 
 class Engine(wiring.Component):
@@ -37,14 +44,12 @@ class Engine(wiring.Component):
 
     Members
     -------
-    i_command : Command
+    i_order : Order
         Stays until it is executed.
-    i_minimum : bit
-        Among the bytes of its inputs is a -128.
-    i_settled : bit
-        It has been there, and the engine not in reset, for a cycle already.
     i_execute : bit
         Carry it out; only with ``o_ready``.
+    i_stays : bit
+        It will be there in the next cycle too.
     o_ready : bit
         The command has to wait for nothing.
     o_result : 32 bit
@@ -56,40 +61,66 @@ class Engine(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         super().__init__({
-            "i_command": In(Command), "i_minimum": In(1), "i_settled": In(1), "i_execute": In(1),
+            "i_order": In(Order), "i_execute": In(1), "i_stays": In(1),
             "o_ready": Out(1), "o_result": Out(32),
             **({"port": Out(PORT)} if config.memory else {})})
+
+    def order(self, command):
+        """A command with its kind, as a value."""
+        op, port = command.function_id[:3], command.function_id[3:]
+        push, read = op == Op.PUSH, op == Op.READ
+        bytes_ = Cat(command.input_0, command.input_1)
+        ports = max(Port) if self.config.memory else Port.TABLE
+        kind = {"at_once": push | read | (op == Op.RESET), "reset": op == Op.RESET,
+                "legal": Mux(push, port <= ports, port == 0), "operand": push & (port <= Port.B),
+                "minimum": push & (port == Port.A)
+                & Cat(bytes_.word_select(n, 8) == 0x80 for n in range(WORD)).any(),
+                "result": read & (port == 0)}
+        return Cat(command, *(kind[field] for field, _ in Kind))
 
     def elaborate(self, _platform):
         m = Module()
         c = self.config
+        self.i_command, self.i_kind = self.i_order.command, self.i_order.kind
         m.submodules.datapath = self.datapath = Datapath(c)
         m.submodules.readout = self.readout = Readout(c)
-        self.connect_result_path(m)
-
         self.funct7 = self.i_command.function_id[3:]
-        self.fail, self.fail_at_once, self.detail = Signal(Error), Signal(Error), Signal(32)
+        self.fail, fail_at_once, detail = Signal(Error), Signal(Error), Signal(32)
         self.error, self.error_value = Signal(Error), Signal(32)
         self.go, self.go_at_once, blocked = Signal(), Signal(), Signal()
-        # What is wrong is a cycle old, but for the commands that are carried out at once. It is still
-        # true: only commands change it, and the one before has been carried out earlier still.
-        at_once, found, good, verdict = Signal(), Signal(Error), Signal(), Signal(Error)
+        self.words_pushed = Signal(32)
+        # What is wrong, and whether it has to wait, is a cycle old, but for the commands that are
+        # carried out at once. It is still true: only commands break a rule or keep one waiting, and
+        # the one before has been carried out earlier still.
+        kind, op = self.i_kind, self.i_command.function_id[:3]
+        found, good, free, verdict = Signal(Error), Signal(), Signal(), Signal(Error)
+        no_word, no_load, good_at_once = Signal(), Signal(), Signal()
         healthy = self.healthy = Signal(init=1)
-        op = self.i_command.function_id[:3]
-        m.d.sync += [found.eq(self.fail), good.eq(self.fail == Error.NONE)]
+        m.d.sync += [
+            found.eq(self.fail), good.eq(self.fail == Error.NONE),
+            free.eq(self.i_stays & ~(blocked & healthy & (self.fail == Error.NONE))),
+        ]
+        self.reading, self.moving, self.doorbell = Signal(), Signal(), Signal()
         m.d.comb += [
-            at_once.eq((op == Op.PUSH) | (op == Op.READ)),
-            verdict.eq(Mux(at_once, self.fail_at_once, found)),
-            self.detail.eq(self.i_command.input_0),
-            self.o_ready.eq((at_once | self.i_settled) & ~(blocked & healthy & (at_once | good))),
+            verdict.eq(Mux(kind.at_once, fail_at_once, found)),
+            good_at_once.eq(~(kind.reset | self.moving | ~kind.legal | kind.minimum
+                              | kind.result & ~self.reading | kind.operand & no_load)),
+            no_load.eq(~self.datapath.o_loading.bit_select(self.funct7[0], 1)),
+            # What the command refers to; of those that carry an operand, itself.
+            detail.eq(Mux((verdict == Error.ILLEGAL) | kind.at_once & (verdict != Error.BUSY),
+                          Mux(verdict == Error.OPERAND, self.words_pushed, self.i_command.function_id),
+                          self.i_command.input_0)),
+            # A word that will not come is an error, and nothing to wait for.
+            no_word.eq(kind.result & ~self.readout.o.valid & self.reading & healthy),
+            self.o_ready.eq(Mux(kind.at_once, ~no_word, free)),
             self.go.eq(self.i_execute & healthy & good),
-            self.go_at_once.eq(self.i_execute & healthy & (self.fail_at_once == Error.NONE)),
+            self.go_at_once.eq(self.i_execute & healthy & good_at_once),
             self.o_result.eq(Mux(healthy, verdict, self.error)),
         ]
         with m.If(self.i_execute & healthy & (verdict != Error.NONE)):
-            m.d.sync += [self.error.eq(verdict), self.error_value.eq(self.detail), healthy.eq(0)]
+            m.d.sync += [self.error.eq(verdict), self.error_value.eq(detail), healthy.eq(0)]
 
-        self.moving, self.doorbell = Signal(), Signal()
+        self.connect_result_path(m)
         self.keep_books(m)
         self.declare_registers(m)
         if c.memory:
@@ -103,9 +134,17 @@ class Engine(wiring.Component):
             }.items():
                 with m.Case(code):
                     carry_out(m, blocked)
+        # The last one counts.
+        for wrong, error in ((kind.minimum, Error.OPERAND), (kind.operand & no_load, Error.NO_LOAD),
+                             (kind.result & ~self.reading, Error.NO_RESULT),
+                             (~kind.legal, Error.ILLEGAL), (self.moving, Error.BUSY),
+                             (kind.reset, Error.NONE)):
+            with m.If(wrong):
+                m.d.comb += fail_at_once.eq(error)
         with m.If(self.moving & (op != Op.GET)):
-            m.d.comb += [self.fail.eq(Error.BUSY), self.fail_at_once.eq(Error.BUSY),
-                         self.detail.eq(self.i_command.input_0)]
+            m.d.comb += self.fail.eq(Error.BUSY)
+        with m.If(kind.reset):
+            m.d.comb += self.o_result.eq(0)
         if c.memory:
             self.connect_memory(m)
         return m
@@ -115,17 +154,21 @@ class Engine(wiring.Component):
         memory, datapath, readout = self.memory, self.datapath, self.readout
         wiring.connect(m, memory.port, wiring.flipped(self.port))
         m.d.comb += [
-            self.moving.eq(memory.o_active), memory.i_cycles.eq(self.cycles),
+            memory.i_cycles.eq(self.cycles),
             memory.i_doorbell.address.eq(self.i_command.input_0),
             memory.i_push.bytes.eq(Cat(self.i_command.input_0, self.i_command.input_1)),
-            memory.i_fed.eq(datapath.o_fed), memory.i_end.eq(datapath.o_end),
+            memory.i_end.eq(datapath.o_end),
             memory.i_tile_end.eq(datapath.o_tile_end & self.moving),
-            memory.i_fed.valid.eq(datapath.o_fed.valid & self.moving),
             memory.i_end.valid.eq(datapath.o_end.valid & self.moving),
             memory.i_running.eq(datapath.o_busy),
             memory.i_read_ready.eq(readout.o_ready), memory.i_row.eq(readout.o_row),
             memory.i_sent.eq(readout.o_sent & self.moving), memory.i_empty.eq(readout.o_empty),
             memory.i_max_abs.eq(readout.o_max_abs), memory.i_beat.payload.eq(readout.o.payload),
+        ]
+        m.d.sync += [
+            # From the doorbell on; a cycle longer than the chain.
+            self.moving.eq(memory.o_active | self.doorbell),
+            memory.i_fed.eq(datapath.o_fed), memory.i_fed.valid.eq(datapath.o_fed.valid & self.moving),
         ]
         with m.If(self.moving):
             m.d.comb += [
@@ -154,7 +197,8 @@ class Engine(wiring.Component):
                 (Read.WRITE_BEATS, self.port.was_written), (Read.LOAD_BUSY, memory.o_load_busy),
                 (Read.LOAD_WAIT, memory.o_load_wait), (Read.RUN_WAIT, memory.o_run_wait),
                 (Read.STORE_BUSY, memory.o_store_busy), (Read.STORE_WAIT, memory.o_store_wait)):
-            m.d.sync += self.events[register].eq(self.events[register] + event)
+            late = Signal(name=f"{register.name.lower()}_late")
+            m.d.sync += [late.eq(event), self.events[register].eq(self.events[register] + late)]
 
     def connect_result_path(self, m):
         """Accumulators to read-out, and its beats to result words."""
@@ -164,7 +208,7 @@ class Engine(wiring.Component):
             readout.i_stored.eq(datapath.o_stored),
         ]
         # A beat is one word or two.
-        self.reading, self.take_word, self.word = Signal(), Signal(), Signal(32)
+        self.take_word, self.word = Signal(), Signal(32)
         beat, upper = readout.o.payload, Signal()
         single = upper | (beat.count <= 4)
         m.d.comb += [
@@ -185,7 +229,6 @@ class Engine(wiring.Component):
             m.d.comb += [panels.i_start.eq(datapath.i_start[port] & ~self.moving),
                          panels.i_panel.eq(datapath.i_panel), panels.i_forget.eq(self.doorbell),
                          panels.i_loading.eq(datapath.o_loading[port])]
-        self.words_pushed = Signal(32)
         m.d.comb += [
             datapath.i_word.eq(Cat(self.i_command.input_0, self.i_command.input_1)),
             datapath.i_port.eq(self.funct7[0]),
@@ -204,6 +247,10 @@ class Engine(wiring.Component):
             "a_tiles", "b_tiles", "a_last", "b_last")}})
         self.products = [Signal(extent, name=f"product_{half}") for half in (0, 1)]
         self.read_half = Signal()
+        self.read_start, self.read_start_valid = Signal.like(readout.i_start), Signal()
+        m.d.sync += self.read_start_valid.eq(0)
+        m.d.comb += [readout.i_start.eq(self.read_start),
+                     readout.i_start_valid.eq(self.read_start_valid)]
         m.d.comb += readout.i_sums_complete.eq(~runs.o_users_c.bit_select(self.read_half, 1))
 
     def declare_registers(self, m):
@@ -234,8 +281,7 @@ class Engine(wiring.Component):
         ]
 
     def illegal(self, m):
-        m.d.comb += [self.fail.eq(Error.ILLEGAL), self.fail_at_once.eq(Error.ILLEGAL),
-                     self.detail.eq(self.i_command.function_id)]
+        m.d.comb += self.fail.eq(Error.ILLEGAL)
 
     def get(self, m, blocked):
         """Registers can be read in the error state too."""
@@ -261,9 +307,8 @@ class Engine(wiring.Component):
         if c.memory:
             values[Read.FENCE] = ~self.moving
             values[Read.FAILED] = self.memory.o_failure.descriptor
-            fence, moved = self.funct7 == Read.FENCE, Signal()
-            m.d.sync += moved.eq(self.moving)
-            m.d.comb += blocked.eq(fence & moved & ~self.patience[-1])
+            fence = self.funct7 == Read.FENCE
+            m.d.comb += blocked.eq(fence & self.moving & ~self.patience[-1])
             m.d.sync += self.patience.eq(Mux(fence & ~self.i_execute, self.patience + 1, 0))
         m.d.sync += known.eq(1)
         with m.Switch(self.funct7):
@@ -335,23 +380,15 @@ class Engine(wiring.Component):
             m.d.sync += self.words_pushed.eq(0)
 
     def push(self, m, _blocked):
-        datapath, port = self.datapath, self.funct7
-        with m.If(port == Port.TABLE):
-            m.d.comb += self.readout.i_table_valid.eq(self.go_at_once)
-            with m.If(self.go_at_once):
-                m.d.sync += self.table_lane.eq(self.table_lane + 1)
-                with m.If(self.table_lane == self.config.columns - 1):
-                    m.d.sync += [self.table_lane.eq(0), self.table_tile.eq(self.table_tile + 1)]
+        datapath, kind, port = self.datapath, self.i_kind, self.funct7
+        with m.If(self.go_at_once & (port == Port.TABLE)):
+            m.d.comb += self.readout.i_table_valid.eq(1)
+            m.d.sync += self.table_lane.eq(self.table_lane + 1)
+            with m.If(self.table_lane == self.config.columns - 1):
+                m.d.sync += [self.table_lane.eq(0), self.table_tile.eq(self.table_tile + 1)]
         if self.config.memory:
-            with m.Elif(port == Port.DESCRIPTOR):
-                m.d.comb += self.memory.i_push.valid.eq(self.go_at_once)
-        with m.Elif(port > Port.TABLE):
-            self.illegal(m)
-        with m.Elif(~datapath.o_loading.bit_select(port[0], 1)):
-            m.d.comb += [self.fail_at_once.eq(Error.NO_LOAD), self.detail.eq(self.i_command.function_id)]
-        with m.Elif((port == Port.A) & self.i_minimum):
-            m.d.comb += [self.fail_at_once.eq(Error.OPERAND), self.detail.eq(self.words_pushed)]
-        with m.If(self.go_at_once & (port <= Port.B)):
+            m.d.comb += self.memory.i_push.valid.eq(self.go_at_once & (port == Port.DESCRIPTOR))
+        with m.If(self.go_at_once & kind.operand):
             m.d.comb += datapath.i_word_valid.eq(1)
             m.d.sync += self.words_pushed.eq(self.words_pushed + 1)
 
@@ -393,33 +430,25 @@ class Engine(wiring.Component):
 
     def read_out(self, m, _blocked):
         command = data.View(isa.layout("READOUT.0"), self.i_command.input_0)
-        product, start = Array(self.products)[command.half], self.readout.i_start
+        product, start = Array(self.products)[command.half], self.read_start
         with m.If(self.funct7 != 0):
             self.illegal(m)
         with m.Elif(~product.valid):
             m.d.comb += self.fail.eq(Error.NO_RESULT)
         with m.Elif(self.reading):
             m.d.comb += self.fail.eq(Error.BUSY)
-        m.d.comb += [
+        m.d.sync += [
             *(start[f].eq(product[f]) for f in ("a_tiles", "b_tiles", "a_last", "b_last")),
             start.c_half.eq(command.half), start.requantise.eq(command.requantise),
-            start.index.eq(self.i_command.input_1),
-            self.readout.i_start_valid.eq(self.go),
+            start.index.eq(self.i_command.input_1), self.read_start_valid.eq(self.go),
         ]
         with m.If(self.go):
             m.d.sync += [self.read_half.eq(command.half), self.stochastic.eq(command.stochastic),
                          self.reading.eq(1)]
 
-    def read(self, m, blocked):
-        with m.If(self.funct7 != 0):
-            self.illegal(m)
-        with m.Elif(~self.reading):
-            m.d.comb += [self.fail_at_once.eq(Error.NO_RESULT),
-                         self.detail.eq(self.i_command.function_id)]
-        # A word that will not come is an error, and nothing to wait for.
-        m.d.comb += [
-            blocked.eq(~self.readout.o.valid & self.reading & (self.funct7 == 0) & ~self.moving),
-            self.take_word.eq(self.go_at_once),
-        ]
-        with m.If(self.go_at_once):
+    def read(self, m, _blocked):
+        # A chain is not begun while results are being read.
+        m.d.comb += self.take_word.eq(
+            self.i_execute & self.i_kind.result & self.healthy & self.reading)
+        with m.If(self.take_word):
             m.d.comb += self.o_result.eq(self.word)

@@ -31,9 +31,10 @@ _SIGNED = ("origin_y", "origin_x")
 _AXIS = {"at": signed(26), "rest": 8, "bytes": 32}
 _ROW = data.StructLayout({
     "image": 32, "p": 16, "q": 16, "y": data.StructLayout(_AXIS), "x": data.StructLayout(_AXIS)})
-#: Where a column is: the tap and the byte of its pixel, and per axis what the tap adds.
+#: Where a column is: the tap, the byte of its pixel and how many are left of that, and per axis what the
+#: tap adds.
 _COLUMN = data.StructLayout({
-    "s": 16, "c": 16, "y": data.StructLayout(_AXIS), "x": data.StructLayout(_AXIS)})
+    "s": 16, "c": 16, "left": 16, "y": data.StructLayout(_AXIS), "x": data.StructLayout(_AXIS)})
 
 
 class Gather(wiring.Component):
@@ -68,16 +69,16 @@ class Gather(wiring.Component):
     def _moved(self, m, here, axis: str, kind: str, name: str):
         """The place of an axis one step (tap) on."""
         fields, there = self.i_fields, Signal(here.shape(), name=name)
-        insert = fields[f"insert_{axis}"]
+        insert, step = fields[f"insert_{axis}"], fields[f"{kind}_{axis}_rest"]
         unit = fields.row_pitch if axis == "y" else fields.pixel
-        rest = here.rest + fields[f"{kind}_{axis}_rest"]
         carry, near = Signal(name=f"{name}_carry"), fields[f"{kind}_{axis}_bytes"]
-        far = Signal(32, name=f"{name}_far")
-        m.d.sync += far.eq(near + unit)     # stable long before the first step
+        far, step_on = Signal(32, name=f"{name}_far"), Signal(signed(9), name=f"{name}_on")
+        m.d.sync += [far.eq(near + unit), step_on.eq(step - insert)]     # stable by then
+        rest_on = Signal(signed(10), name=f"{name}_rest_on")
         m.d.comb += [
-            carry.eq(rest >= insert),
+            rest_on.eq(here.rest + step_on), carry.eq(rest_on >= 0),
             there.at.eq(here.at + fields[f"{kind}_{axis}"]),
-            there.rest.eq(rest - Mux(carry, insert, 0)),
+            there.rest.eq(Mux(carry, rest_on, here.rest + step)),
             there.bytes.eq(here.bytes + Mux(carry, far, near)),
         ]
         return there
@@ -104,7 +105,7 @@ class Gather(wiring.Component):
                 m.d.comb += begin_row.eq(row)
         with m.Switch(self.i.payload.column_move):
             with m.Case(Move.ZERO):
-                m.d.comb += begin_column.eq(0)
+                m.d.comb += begin_column.left.eq(fields.pixel)
             with m.Case(Move.SAME):
                 m.d.comb += begin_column.eq(column_here)
             with m.Default():
@@ -119,12 +120,10 @@ class Gather(wiring.Component):
 
         # Segment after segment.
         advance = Signal()          # the pipeline moves
-        length, row_end, end = Signal(18), Signal(), Signal()
-        pixel_left = Signal(16)
+        length, row_end, within, end = Signal(18), Signal(), Signal(), Signal()
         m.d.comb += [
-            pixel_left.eq(fields.pixel - column.c),
-            row_end.eq(bytes_left <= pixel_left),
-            length.eq(Mux(row_end, bytes_left, pixel_left)),
+            row_end.eq(bytes_left <= column.left), within.eq(bytes_left < column.left),
+            length.eq(Mux(row_end, bytes_left, column.left)),
             end.eq(row_end & (rows_left == 1)),
         ]
         # Stable long before the first step.
@@ -134,11 +133,13 @@ class Gather(wiring.Component):
         tap_x, tap_y = (self._moved(m, column[a], a, "tap", f"tap_{a}") for a in "xy")
         step_x, step_y = (self._moved(m, row[a], a, "step", f"step_{a}") for a in "xy")
         with m.If(busy & advance):
-            m.d.sync += bytes_left.eq(bytes_left - length)
-            with m.If(length != pixel_left):
-                m.d.sync += column.c.eq(column.c + length)
+            m.d.sync += bytes_left.eq(bytes_left - column.left)
+            with m.If(within):      # the row ends in the midst of a pixel
+                m.d.sync += [column.c.eq(column.c + bytes_left),
+                             column.left.eq(column.left - bytes_left)]
             with m.Else():
-                m.d.sync += [column.c.eq(0), column.s.eq(column.s + 1), column.x.eq(tap_x)]
+                m.d.sync += [column.c.eq(0), column.left.eq(fields.pixel), column.s.eq(column.s + 1),
+                             column.x.eq(tap_x)]
                 with m.If(column.s == last_tap):
                     m.d.sync += [column.s.eq(0), column.x.eq(0), column.y.eq(tap_y)]
             with m.If(row_end):

@@ -18,6 +18,9 @@ class Joiner(wiring.Component):
 
     An entry per cycle, one cycle more where a row ends with the rest of a word. Latency 2 cycles.
 
+    Whoever takes the beats says a cycle ahead that there is room, so that his counting and the choice
+    among the groups do not share a cycle.
+
     Parameters
     ----------
     groups : int
@@ -25,7 +28,9 @@ class Joiner(wiring.Component):
     Members
     -------
     i : stream of Entry, one per group
-    o : stream of Beat
+    i_room : bit
+        Everything may move: one beat will be taken.
+    o : Beat, o_valid : bit
     o_wave : bit
         The last entry of a wave has been taken.
     o_empty : bit
@@ -36,7 +41,9 @@ class Joiner(wiring.Component):
         self.groups = groups
         super().__init__({
             "i":       In(stream.Signature(Entry)).array(groups),
-            "o":       Out(stream.Signature(Beat)),
+            "i_room":  In(1),
+            "o":       Out(Beat),
+            "o_valid": Out(1),
             "o_wave":  Out(1),
             "o_empty": Out(1),
         })
@@ -56,8 +63,8 @@ class Joiner(wiring.Component):
             m.d.sync += turn.eq(Mux(last_turn, 0, turn + 1))
 
         # A register, so that the selection and the shift do not share a cycle.
-        entry, full, join = Signal(Entry), Signal(), Signal()
-        m.d.comb += take.eq(~full | join)
+        entry, full, flush = Signal(Entry), Signal(), Signal()
+        m.d.comb += take.eq(self.i_room & ~(full & flush))
         with m.If(take):
             m.d.sync += [full.eq(chosen_valid & (chosen.count != 0)), entry.eq(chosen)]
 
@@ -65,31 +72,29 @@ class Joiner(wiring.Component):
         rest, held = Signal(8 * WORD), Signal(range(WORD))
         joined = Signal(16 * WORD)
         total = Signal(range(2 * WORD + 1))
-        flush = Signal()            # the rest of a row that took more than a beat
-        flush_final = Signal()
+        flush_final = Signal()      # of `flush`: the rest of a row that took more than a beat
         m.d.comb += [
             joined.eq(rest | (entry.bytes << (held << 3))),
             total.eq(held + entry.count),
-            join.eq(full & ~flush & (self.o.ready | ~self.o.valid)),
-            self.o_empty.eq(~full & ~flush & ~self.o.valid),
+            self.o_empty.eq(~full & ~flush & ~self.o_valid),
         ]
-        with m.If(self.o.ready | ~self.o.valid):
-            m.d.sync += self.o.valid.eq(0)
+        m.d.sync += self.o_valid.eq(0)
+        with m.If(self.i_room):
             with m.If(flush):
                 m.d.sync += [
-                    self.o.valid.eq(1), self.o.payload.bytes.eq(rest),
-                    self.o.payload.count.eq(held), self.o.payload.end.eq(1),
-                    self.o.payload.final.eq(flush_final), flush.eq(0), held.eq(0), rest.eq(0),
+                    self.o_valid.eq(1), self.o.bytes.eq(rest), self.o.count.eq(held),
+                    self.o.end.eq(1), self.o.final.eq(flush_final), flush.eq(0), held.eq(0),
+                    rest.eq(0),
                 ]
             with m.Elif(full):
                 whole, more = Signal(), Signal()
                 m.d.comb += [whole.eq(total >= WORD), more.eq(total > WORD)]
                 m.d.sync += [
-                    self.o.valid.eq(whole | entry.end),
-                    self.o.payload.bytes.eq(joined[:8 * WORD]),
-                    self.o.payload.count.eq(Mux(whole, WORD, total)),
-                    self.o.payload.end.eq(entry.end & ~more),
-                    self.o.payload.final.eq(entry.final & ~more),
+                    self.o_valid.eq(whole | entry.end),
+                    self.o.bytes.eq(joined[:8 * WORD]),
+                    self.o.count.eq(Mux(whole, WORD, total)),
+                    self.o.end.eq(entry.end & ~more),
+                    self.o.final.eq(entry.final & ~more),
                     flush.eq(entry.end & more), flush_final.eq(entry.final),
                 ]
                 with m.If(whole):

@@ -2,6 +2,7 @@
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from .config import WORD
@@ -26,6 +27,8 @@ BurstInfo = data.StructLayout({
 class Splitter(wiring.Component):
     """Segments to bursts of at most 256 beats that cross no page. One burst per cycle.
 
+    Whoever takes the bursts and whoever brings the segments do not see each other's ready.
+
     Members
     -------
     i : stream of Segment
@@ -33,23 +36,46 @@ class Splitter(wiring.Component):
         Of those that are in memory.
     o_info : stream of BurstInfo
         Of all.
+    o_idle : bit
+        Nothing is inside.
     """
 
     i: In(stream.Signature(Segment))
     o_burst: Out(stream.Signature(Burst))
     o_info: Out(stream.Signature(BurstInfo))
+    o_idle: Out(1)
 
     def elaborate(self, _platform):
         m = Module()
         # All counts are less one: to the page's end it is the address, inverted. A page has room for two
         # of the longest bursts.
         segment, full, left = Signal(Segment), Signal(), Signal(16)
+        m.submodules.waiting = waiting = SyncFIFO(width=Segment.size, depth=2)
+        # Whether a burst is the last one is found before it begins.
+        following, ready, first_left, whole = Signal(Segment), Signal(), Signal(16), Signal()
+        comes, take = data.View(Segment, waiting.r_data), Signal()
+        comes_left, comes_to_page = Signal(16), Signal(9)
+        m.d.comb += [
+            comes_left.eq((comes.bytes - 1) >> 3), comes_to_page.eq(~comes.address[3:12]),
+            waiting.r_en.eq(~ready | take),
+        ]
+        with m.If(waiting.r_en):
+            m.d.sync += [
+                ready.eq(waiting.r_rdy), following.eq(comes), first_left.eq(comes_left),
+                whole.eq((comes_left[8:] == 0) & (
+                    comes.zero | comes_to_page[8] | (comes_left[:8] <= comes_to_page[:8]))),
+            ]
+        left_after, next_last = Signal(16), Signal()
         burst, info = self.o_burst.payload, self.o_info.payload
         to_page, most, last, sent = Signal(9), Signal(8), Signal(), Signal()
         m.d.comb += [
             to_page.eq(~segment.address[3:12]),
             most.eq(Mux(segment.zero | to_page[8], 255, to_page)),
-            last.eq(left <= most),
+            left_after.eq(left + Cat(~most, Const(0xFF, 8))),
+            # A page begins with the next one; or it is 256 beats on.
+            next_last.eq(Mux(segment.zero | to_page[8],
+                             (left[8:] == 1) & (segment.zero | (left[:8] <= to_page[:8])),
+                             left_after[8:] == 0)),
             burst.address.eq(Cat(Const(0, 3), segment.address[3:])),
             burst.length.eq(Mux(last, left, most)),
             info.address.eq(segment.address), info.length.eq(burst.length),
@@ -61,13 +87,14 @@ class Splitter(wiring.Component):
             self.o_info.valid.eq(full & (segment.zero | self.o_burst.ready)),
             self.o_burst.valid.eq(full & ~segment.zero & self.o_info.ready),
             sent.eq(full & self.o_info.ready & (segment.zero | self.o_burst.ready)),
-            self.i.ready.eq(~full | (sent & last)),
+            waiting.w_data.eq(self.i.payload), waiting.w_en.eq(self.i.valid),
+            self.i.ready.eq(waiting.w_rdy), self.o_idle.eq(~full & ~ready & ~waiting.r_rdy),
+            take.eq(~full | (sent & last)),
         ]
-        with m.If(self.i.ready):
-            m.d.sync += [full.eq(self.i.valid), segment.eq(self.i.payload),
-                         left.eq((self.i.payload.bytes - 1) >> 3)]
+        with m.If(take):
+            m.d.sync += [full.eq(ready), segment.eq(following), left.eq(first_left), last.eq(whole)]
         with m.Elif(sent):      # another follows: half a page on, or where the next page begins
-            m.d.sync += [left.eq(left + Cat(~most, Const(0xFF, 8))),
+            m.d.sync += [left.eq(left_after), last.eq(next_last),
                          segment.address[11:].eq(segment.address[11:] + 1)]
             with m.If(~to_page[8]):
                 m.d.sync += segment.address[3:11].eq(0)
@@ -136,7 +163,7 @@ class LoadAddresses(wiring.Component):
             gather.i_fields.eq(self.i_fields),
             gather.i_address.eq(Mux(self.i_gather[0], self.i_base[0], self.i_base[1])),
             gather.i.payload.eq(rectangle), gather.i.valid.eq(begin & wanted),
-            self.o_idle.eq(~waiting & ~walking & ~gather_busy & splitter.i.ready & ~splitter.i.valid),
+            self.o_idle.eq(~waiting & ~walking & ~gather_busy & splitter.o_idle),
         ]
         with m.If(begin & wanted):
             m.d.sync += [gather_busy.eq(1), gathering.eq(1)]
@@ -177,10 +204,22 @@ class LoadAddresses(wiring.Component):
             with m.If(target == Target.B):
                 m.d.sync += group_here.eq(begin_group)
 
+        # Whether the row is a group's last is found a row ahead.
         step, next_row, next_group, last = Signal(32), Signal(32), Signal(32), Signal()
-        group_last, grouped = Signal(32), Signal()
-        m.d.sync += [group_last.eq(self.i_group - 1), grouped.eq(self.i_group != 0)]
-        wraps = (who == Target.B) & (in_group == group_last) & grouped
+        group_before, grouped, of_one = Signal(32), Signal(), Signal()
+        at_group_end = Signal()
+        m.d.sync += [group_before.eq(self.i_group - 2), grouped.eq(self.i_group != 0),
+                     of_one.eq(self.i_group == 1)]
+        wraps = (who == Target.B) & at_group_end & grouped
+        next_at_end, end_here, end_after = Signal(), Signal(), Signal()
+        m.d.comb += next_at_end.eq(Mux(at_group_end, of_one, in_group == group_before))
+        with m.If(begin & ~wanted):
+            begin_at_end = pick(rectangle.row_move, of_one, end_here, end_after)
+            m.d.sync += at_group_end.eq(begin_at_end)
+            with m.If(target == Target.B):
+                m.d.sync += end_here.eq(begin_at_end)
+        with m.Elif(walking & splitter.i.ready):
+            m.d.sync += at_group_end.eq(next_at_end)
         m.d.comb += [
             step.eq(Mux(wraps, self.i_wrap, self.i_pitch[who])),
             next_row.eq(row + step), next_group.eq(Mux(wraps, 0, in_group + 1)),
@@ -204,5 +243,5 @@ class LoadAddresses(wiring.Component):
                     with m.If(who == t):
                         m.d.sync += after[t].eq(next_row)
                 with m.If(who == Target.B):
-                    m.d.sync += group_after.eq(next_group)
+                    m.d.sync += [group_after.eq(next_group), end_after.eq(next_at_end)]
         return m

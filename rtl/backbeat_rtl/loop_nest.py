@@ -201,11 +201,18 @@ class LoopNest(wiring.Component):
         most_tiles = Array([0] + [c.tiles // n for n in range(1, c.tiles + 1)])
         words = self.words
         index = len(Const(c.tiles))
+        # In steps: what the tables say of the tiles counted; how that compares. Later macro-tiles are no
+        # larger than the first.
+        reached, most_a, most_b = Signal(), Signal(len(words)), Signal(len(words))
+        most_beside, compared, over = Signal(len(b_tiles)), Signal(), Signal()
         m.d.sync += [
-            self.counted.eq(settled & small[0] & small[1]),
-            self.misfit.eq(settled & (many | (small[0] & small[1] & (
-                (words > most_words[a_tiles[:index]]) | (words > most_words[b_tiles[:index]])
-                | (b_tiles > most_tiles[a_tiles[:index]]))))),
+            most_a.eq(most_words[a_tiles[:index]]), most_b.eq(most_words[b_tiles[:index]]),
+            most_beside.eq(most_tiles[a_tiles[:index]]), reached.eq(settled & small[0] & small[1]),
+            over.eq((words > most_a) | (words > most_b) | (b_tiles > most_beside)),
+            compared.eq(reached & ~self.count),
+            self.misfit.eq(settled & (many | compared & over)),
+            self.counted.eq(settled & small[0] & small[1]
+                            & (compared | ~(self.outer_first & self.inner_first))),
         ]
 
     def elaborate_banks(self, m, k_last):
@@ -231,7 +238,9 @@ class LoopNest(wiring.Component):
                 with m.If(self.outer_first):
                     m.d.sync += held_inner.eq(step < c.banks)
 
-        rooms = []
+        # Counted a cycle late: nobody asks before the next chunk's bank is known, and that is later.
+        begun, rooms = Signal(), []
+        m.d.sync += begun.eq(self.ran)
         for port, outer in (("a", ~f.columns_outer), ("b", f.columns_outer)):
             ring, base = Signal(bank, name=f"{port}_ring"), Signal(bank, name=f"{port}_base")
             needed = self.needed[port] = Signal(name=f"{port}_needed")
@@ -245,12 +254,13 @@ class LoopNest(wiring.Component):
 
             # Runs that are to come or under way, per bank.
             users = [Signal(5, name=f"{port}_users_{n}") for n in bank]
+            unused = [Signal(name=f"{port}_unused_{n}", init=1) for n in bank]
             fed = self.i_fed[f"{port}_bank"]
             for n in bank:
-                m.d.sync += users[n].eq(users[n] + (self.ran & (at == n))
-                                        - (self.i_fed.valid & (fed == n)))
+                after = (users[n] + (begun & (at == n)) - (self.i_fed.valid & (fed == n)))[:5]
+                m.d.sync += [users[n].eq(after), unused[n].eq(after == 0)]
             free = self.free[port] = Signal(name=f"{port}_free")
-            m.d.comb += free.eq(Array(users)[at] == 0)
+            m.d.comb += free.eq(Array(unused)[at])
             rooms.append(~Array(users)[at][-1])
         m.d.comb += self.room_for_run.eq(rooms[0] & rooms[1])
 

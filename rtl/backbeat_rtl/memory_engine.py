@@ -10,7 +10,7 @@ from .chain import FIELDS, Chain, Failure
 from .config import Config
 from .gather import GATHER_FIELDS, Move
 from .isa import Error
-from .load_addresses import LoadAddresses, Target
+from .load_addresses import BurstInfo, LoadAddresses, Target
 from .load_data import LoadData
 from .loop_nest import LoopNest
 from .memory_port import PORT
@@ -23,19 +23,6 @@ __all__ = ["MemoryEngine"]
 _BURSTS = 32
 #: Cycles after which nothing can still be inside that would move on its own.
 _CALM = 256
-
-
-def _fifo(m, name, source, sink, depth, buffered=False):
-    """Puts a FIFO between two streams of one layout."""
-    kind = SyncFIFOBuffered if buffered else SyncFIFO
-    m.submodules[name] = fifo = kind(width=len(source.payload.as_value()), depth=depth)
-    m.d.comb += [
-        fifo.w_data.eq(source.payload.as_value()), fifo.w_en.eq(source.valid),
-        source.ready.eq(fifo.w_rdy),
-        sink.payload.as_value().eq(fifo.r_data), sink.valid.eq(fifo.r_rdy),
-        fifo.r_en.eq(sink.ready),
-    ]
-    return fifo
 
 
 class MemoryEngine(wiring.Component):
@@ -206,7 +193,15 @@ class MemoryEngine(wiring.Component):
         # A cycle late: the loop nest is not idle so soon after its last load.
         m.d.sync += chain.i_loaded.eq(sides.o_idle & ~orders.r_rdy & ~side.o_busy)
         wiring.connect(m, wiring.flipped(self.port.word), side.i_word)
-        _fifo(m, "infos", sides.o_info, side.i_info, _BURSTS, buffered=True)
+        m.submodules.infos = infos = SyncFIFOBuffered(width=BurstInfo.size, depth=_BURSTS)
+        m.d.comb += [
+            infos.w_data.eq(sides.o_info.payload),
+            infos.w_en.eq(sides.o_info.valid & sides.o_info.ready),
+            side.i_info.payload.as_value().eq(infos.r_data), side.i_info.valid.eq(infos.r_rdy),
+            infos.r_en.eq(side.i_info.ready),
+        ]
+        # A cycle late: one more has come by then.
+        m.d.sync += sides.o_info.ready.eq(infos.level < _BURSTS - 2)
         wiring.connect(m, sides.o_burst, wiring.flipped(self.port.read))
         m.d.comb += [
             self.o_start.eq(side.o_start), self.o_panel.eq(side.o_panel),
@@ -225,13 +220,15 @@ class MemoryEngine(wiring.Component):
         m.submodules.runs = runs = SyncFIFO(
             width=len(nest.o_run.payload.as_value()), depth=c.banks)   # as far as loads can be ahead
         order = data.View(nest.o_run.payload.shape(), runs.r_data)
-        loads_ahead, stores_ahead = Signal(8), Signal(8)
+        loads_ahead, stores_ahead, due = Signal(8), Signal(8), Signal()
+        # What has come stays so. A cycle late, as the run before is still being fed.
+        m.d.sync += due.eq(runs.r_rdy & ~runs.r_en & ~loads_ahead[7] & ~stores_ahead[7])
         m.d.comb += [
             runs.w_data.eq(nest.o_run.payload), runs.w_en.eq(nest.o_run.valid),
             nest.o_run.ready.eq(runs.w_rdy),
             loads_ahead.eq(self.loads_done - order.loads),
             stores_ahead.eq(self.stores_sent - order.stores),
-            self.o_run.valid.eq(runs.r_rdy & ~loads_ahead[7] & ~stores_ahead[7]),
+            self.o_run.valid.eq(runs.r_rdy & due),
             self.o_run.payload.eq(order.run), runs.r_en.eq(self.o_run.valid & self.o_run.ready),
             nest.i_fed.eq(self.i_fed),
             self.o_run_wait.eq(runs.r_rdy & ~self.o_run.valid & ~self.i_running),
@@ -243,7 +240,7 @@ class MemoryEngine(wiring.Component):
     def elaborate_stores(self, m):
         c, chain, nest, store = self.config, self.chain, self.nest, self.store
         f = chain.o_fields
-        m.submodules.stores = stores = SyncFIFO(width=store.order.size, depth=4)
+        m.submodules.stores = stores = SyncFIFOBuffered(width=store.order.size, depth=4)
         m.submodules.destinations = destinations = SyncFIFO(width=Destination.size, depth=4)
         order, destination = Signal(store.order), Signal(Destination)
         m.d.comb += [

@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from .config import WORD
@@ -12,7 +12,7 @@ __all__ = ["AXI_PINS", "PAGE", "PORT", "SILENCE", "WRITES", "Burst", "MemoryPort
 
 #: No burst crosses a multiple of this.
 PAGE = 4096
-#: Cycles without any transfer, while one is due, after which the memory counts as dead.
+#: Cycles without any transfer, while one is due, after which the memory counts as dead: a power of two.
 SILENCE = 1 << 16
 #: Write bursts that may be under way.
 WRITES = 16
@@ -110,7 +110,7 @@ class MemoryPort(wiring.Component):
         reads = Signal(16)          # words asked for and not yet here
         asked, got, may_read = Signal(), Signal(), Signal()
         m.d.comb += [
-            may_read.eq(~flushing & ~flush & ~reads[-1]),
+            may_read.eq(~flushing & ~reads[-1]),
             axi.arvalid.eq(inner.read.valid & may_read),
             axi.araddr.eq(inner.read.payload.address), axi.arlen.eq(inner.read.payload.length),
             inner.read.ready.eq(axi.arready & may_read),
@@ -130,13 +130,13 @@ class MemoryPort(wiring.Component):
             m.d.sync += reads.eq(reads - got)
 
         # Writes: words wait until their address has been accepted outside.
-        m.submodules.lengths = lengths = SyncFIFO(width=8, depth=WRITES)
+        m.submodules.lengths = lengths = SyncFIFOBuffered(width=8, depth=WRITES)
         announced, accepted, answered, may_write = Signal(), Signal(), Signal(), Signal()
         writes = Signal(range(WRITES + 1))     # bursts announced and not acknowledged
         due = Signal(range(WRITES + 1))        # bursts accepted whose words are not all sent
         beat, sent, last = Signal(8), Signal(), Signal()
         m.d.comb += [
-            may_write.eq(~flushing & ~flush & (writes != WRITES)),
+            may_write.eq(~flushing & (writes != WRITES)),
             axi.awvalid.eq(inner.write.valid & may_write),
             axi.awaddr.eq(inner.write.payload.address), axi.awlen.eq(inner.write.payload.length),
             inner.write.ready.eq(axi.awready & may_write),
@@ -157,7 +157,7 @@ class MemoryPort(wiring.Component):
         with m.If(sent):
             m.d.sync += beat.eq(Mux(last, 0, beat + 1))
 
-        # An orderly end.
+        # An orderly end, of what is accepted in the cycle of `flush` too.
         m.d.comb += inner.quiet.eq((reads == 0) & ~counts & (writes == 0))
         with m.If(flush):
             m.d.sync += flushing.eq(1)
@@ -168,7 +168,7 @@ class MemoryPort(wiring.Component):
         pins = self.axi
         transfer = Cat(getattr(pins, f"{channel}valid") & getattr(pins, f"{channel}ready")
                        for channel in ("ar", "r", "aw", "w", "b")).any()
-        m.d.comb += inner.silent.eq(silence == SILENCE)
+        m.d.comb += inner.silent.eq(silence[-1])
         with m.If(inner.quiet | transfer):
             m.d.sync += silence.eq(0)
         with m.Elif(~inner.silent):

@@ -73,15 +73,15 @@ class NPU(wiring.Component):
         m.d.door += resetting.eq(0)
         m.submodules.core = core = self.core
 
-        command, busy = Signal(Command), Signal()
+        command, given, busy = Signal(Command), Signal(Command), Signal()
         waiting, asking = Signal(), Signal()    # the command is to go; after a READ, GET of ERROR is
         op, sent = command.function_id[:3], Signal()
         m.d.comb += [
             core.i.valid.eq(waiting | asking), sent.eq(core.i.valid & core.i.ready),
-            core.i.payload.eq(command),
+            given.eq(command), core.i.payload.as_value().eq(core.engine.order(given)),
         ]
         with m.If(~waiting):
-            m.d.comb += core.i.payload.function_id.eq(function_id(Op.GET, Read.ERROR))
+            m.d.comb += given.function_id.eq(function_id(Op.GET, Read.ERROR))
         with m.If(self.NPU_start & ~busy & ~self.NPU_done):
             m.d.door += [busy.eq(1), waiting.eq(1),
                          command.function_id.eq(Cat(self.funct3_i, self.funct7_i)),

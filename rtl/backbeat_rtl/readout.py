@@ -17,7 +17,9 @@ __all__ = ["Readout"]
 #: A column's sum may be added to again after so many cycles.
 SUM_UPDATE = 4
 #: Beats held for whoever takes them: a burst's if they go to memory.
-_BEATS = {True: 64, False: 4}
+_BEATS = {True: 64, False: 8}
+#: Of them, on their way when it is seen how many are held.
+_COMING = 3
 
 
 class Readout(wiring.Component):
@@ -113,19 +115,25 @@ class Readout(wiring.Component):
 
         # Whoever takes the beats and the groups that bring them do not see each other's ready.
         m.submodules.beats = beats = SyncFIFOBuffered(width=Beat.size, depth=_BEATS[self.config.memory])
+        beats_room = Signal()
+        m.d.sync += beats_room.eq(beats.level < beats.depth - _COMING)
         m.d.comb += [
-            beats.w_data.eq(joiner.o.payload), beats.w_en.eq(joiner.o.valid),
-            joiner.o.ready.eq(beats.w_rdy),
+            beats.w_data.eq(joiner.o), beats.w_en.eq(joiner.o_valid), joiner.i_room.eq(beats_room),
             self.o.payload.as_value().eq(beats.r_data), self.o.valid.eq(beats.r_rdy),
             beats.r_en.eq(self.o.ready),
-            self.o_empty.eq(self.o_ready & (self.under_way == 0) & joiner.o_empty & (beats.level == 0)),
         ]
+        # A cycle late, as nothing takes place in that cycle.
+        m.d.sync += self.o_empty.eq(
+            self.o_ready & (self.under_way == 0) & joiner.o_empty & (beats.level == 0))
         return m
 
     def elaborate_waves(self, m, wave, send, joiner):
         """Stripe after stripe, row after row, and in each, tile after tile."""
         c = self.config
         start, pending = Signal(self.start), Signal()
+        # Less one.
+        last_i, last_j = Signal(range(c.tiles)), Signal(range(c.tiles))
+        last_of_tile = Signal(range(c.rows))
         i, j = Signal(range(c.tiles)), Signal(range(c.tiles))
         row, slot_base = Signal(range(c.rows)), Signal(range(c.tiles))
         index, emitting = Signal(32), Signal()
@@ -158,21 +166,26 @@ class Readout(wiring.Component):
         m.d.sync += self.awake.eq((under_way != 0) | self.i_clear | self.i_table_valid)
 
         # The next wave's tile is; asked for a cycle late, since several lie between two waves.
-        tile_complete, complete = Signal(), Signal()
+        tile, tile_complete = Signal(range(2 * c.tiles)), Signal()
+        begun, complete = Signal(), Signal()
         if c.memory:        # otherwise nobody reads that early
-            m.d.comb += tile_complete.eq(slot_base + j < self.i_tiles_complete)
-        m.d.sync += complete.eq(~self.i_start_valid & (self.i_sums_complete | tile_complete))
+            m.d.comb += tile_complete.eq(tile < self.i_tiles_complete)
+        m.d.sync += [tile.eq(slot_base + j), begun.eq(self.i_start_valid),
+                     complete.eq(~self.i_start_valid & ~begun & (self.i_sums_complete | tile_complete))]
 
+        # Where the wave lies; a cycle late too.
         last_tile, row_end, tiles_end, last_row, final = (Signal() for _ in range(5))
-        m.d.comb += [
-            last_tile.eq(j == start.b_tiles - 1),
-            row_end.eq(last_tile
+        at_last_tile, at_last_row = j == last_j, (i == last_i) & (row == last_of_tile)
+        m.d.sync += [
+            last_tile.eq(at_last_tile),
+            row_end.eq(at_last_tile
                        | start.stripes & ~emitting & j[:(c.stripe - 1).bit_length()].all()),
-            last_row.eq((i == start.a_tiles - 1) & (row == start.a_last - 1)),
-            tiles_end.eq(last_row | (row == c.rows - 1)),
-            final.eq(last_tile & (emitting | last_row & ~start.emit)),
+            last_row.eq(at_last_row), tiles_end.eq(at_last_row | (row == c.rows - 1)),
+            final.eq(at_last_tile & (emitting | at_last_row & ~start.emit)),
+        ]
+        m.d.comb += [
             send.eq(pending & room & (wait == 0) & complete & self.i_read_ready),
-            self.o_read.slot.eq(Cat((slot_base + j)[:(c.tiles - 1).bit_length()], start.c_half)),
+            self.o_read.slot.eq(Cat(tile[:(c.tiles - 1).bit_length()], start.c_half)),
             self.o_read.pair.eq(row >> 1),
             wave.odd.eq(row[0]),
             wave.columns.eq(Mux(last_tile, start.b_last, c.columns)),
@@ -205,6 +218,8 @@ class Readout(wiring.Component):
         with m.If(self.i_start_valid):
             m.d.sync += [
                 start.eq(self.i_start), pending.eq(1), i.eq(0), j.eq(0), row.eq(0), slot_base.eq(0),
+                last_i.eq(self.i_start.a_tiles - 1), last_j.eq(self.i_start.b_tiles - 1),
+                last_of_tile.eq(self.i_start.a_last - 1),
                 stripe.eq(0), offset.eq(0), top.eq(self.i_start.index), here.eq(self.i_start.index),
                 index.eq(self.i_start.index), emitting.eq(0),
             ]

@@ -75,15 +75,15 @@ class Sequencer(wiring.Component):
         pitch = Signal(range(words + 1))                        # words of a tile in a lane
         a_base, b_base = Signal(range(2 * words)), Signal(range(2 * words))
 
-        # Less one.
-        last_k, last_i, last_j = Signal(range(self.depth)), Signal.like(i), Signal.like(j)
+        # Less one; of K less two.
+        last_i, last_j, before_last_k = Signal.like(i), Signal.like(j), Signal(range(-1, self.depth))
 
+        # Known in time, as a tile takes several cycles.
         row_end, last_tile, tile_end, run_end = Signal(), Signal(), Signal(), Signal()
-        m.d.comb += [
-            row_end.eq(j == last_j), last_tile.eq(row_end & (i == last_i)), tile_end.eq(k == last_k),
-            run_end.eq(tile_end & last_tile),
-            self.i_run.ready.eq(~busy | run_end),
-        ]
+        at_row_end, at_last_tile = j == last_j, (j == last_j) & (i == last_i)
+        m.d.sync += [row_end.eq(at_row_end), last_tile.eq(at_last_tile),
+                     tile_end.eq(busy & (k == before_last_k))]
+        m.d.comb += [run_end.eq(tile_end & last_tile), self.i_run.ready.eq(~busy | run_end)]
 
         with m.If(busy):
             m.d.sync += k.eq(k + 1)
@@ -95,7 +95,7 @@ class Sequencer(wiring.Component):
             depth = self.i_run.payload.depth
             m.d.sync += [
                 busy.eq(self.i_run.valid), run.eq(self.i_run.payload),
-                last_k.eq(depth - 1), last_i.eq(self.i_run.payload.a_tiles - 1),
+                before_last_k.eq(depth - 2), last_i.eq(self.i_run.payload.a_tiles - 1),
                 last_j.eq(self.i_run.payload.b_tiles - 1),
                 pitch.eq((depth + WORD - 1) >> 3),
                 k.eq(Mux(depth < self.settle, depth - self.settle, 0)),
@@ -110,7 +110,7 @@ class Sequencer(wiring.Component):
             self.o_last.eq(busy & tile_end),
             self.o_tile.slot.eq(Cat(slot, run.c_half)),
             self.o_tile.accumulate.eq(run.accumulate),
-            self.o_tile.end.eq(last_tile),
+            self.o_tile.end.eq(at_last_tile),
             self.o_tile.half.eq(run.c_half),
         ]
         for o_read, base in (self.o_a, a_base), (self.o_b, b_base):

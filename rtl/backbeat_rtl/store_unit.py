@@ -150,11 +150,10 @@ class StoreUnit(wiring.Component):
             self.o_active.eq(~self.i_empty | self.writing),
         ]
         # What has come stays so: while an order waits, or is read out, the counts may go round.
-        was_due, due, was_ended, ended = Signal(), Signal(), Signal(), Signal()
-        m.d.comb += [due.eq(was_due | ~(runs_ahead[7] | loads_ahead[7])),
-                     ended.eq(was_ended | ~ended_ahead[7])]
-        m.d.sync += [was_due.eq(self.i.valid & due & ~self.i.ready),
-                     was_ended.eq(self.i.valid & ended & ~self.i.ready)]
+        due, ended, waits = Signal(), Signal(), Signal()
+        m.d.comb += waits.eq(self.i.valid & ~self.i.ready)
+        m.d.sync += [due.eq(waits & (due | ~(runs_ahead[7] | loads_ahead[7]))),
+                     ended.eq(waits & (ended | ~ended_ahead[7]))]
         last_run, complete = Signal(8), Signal()
         m.d.comb += [
             self.o_last_run.eq((self.i_runs_ended + 1)[:8] == last_run),
@@ -301,7 +300,7 @@ class StoreUnit(wiring.Component):
             addresses.r_en.eq(self.i_written.valid),
         ]
         # A cycle late: with a read-out that is ready and empty, nothing begins in that cycle.
-        m.d.sync += self.writing.eq(self.areas.r_rdy | self.walking | ~splitter.i.ready
+        m.d.sync += self.writing.eq(self.areas.r_rdy | self.walking | ~splitter.o_idle
                                     | addresses.r_rdy | beat.valid)
         with m.If(self.i_written.valid & self.i_written.error & ~self.o_error):
             m.d.sync += [self.o_error.eq(1), self.o_error_address.eq(addresses.r_data)]
