@@ -9,8 +9,8 @@ RISCV  := .venv/.riscv
 
 export BACKBEAT_CACHE ?= $(CURDIR)/$(BUILD)/cache
 
-.PHONY: help setup train test sim waves waves-update soak rtl isa bench bench-scalesim bench-soc compare numerics synth soc \
-	soc-litex serve bitstream load synth-soc pe-netlist cfu-playground lint doctor clean
+.PHONY: help setup train test sim waves waves-update formal soak rtl isa bench bench-scalesim bench-soc compare \
+	numerics synth soc soc-litex serve bitstream load synth-soc pe-netlist cfu-playground lint doctor clean
 
 help:
 	@echo "make train           train digits-mlp, every matrix product on the simulated RTL"
@@ -27,6 +27,7 @@ help:
 	@echo "make cfu-playground OUT=dir   a project folder for CFU-Playground"
 	@echo "make compare         int8 against fp32 at equal seeds (TASK=digits-mlp RECIPES=fp32,int8 SEEDS=5)"
 	@echo "make numerics        measures docs/numerics.md anew (ARGS='--only stall')"
+	@echo "make formal          proves the RTL's properties (T=name, ARGS=--faults)"
 	@echo "make soak            thousands more random products (SEED=..., PRODUCTS=...)"
 	@echo "make isa             regenerate docs/isa.md and the C headers"
 	@echo "make lint | doctor | clean"
@@ -131,6 +132,10 @@ synth: setup
 # The processing element's netlist against its Verilog: all operands of a step.
 pe-netlist: setup
 	$(BIN)/python -m fpga.pe_netlist --json $(BUILD)/pe_netlist.json $(ARGS)
+
+# Properties of the RTL by solvers, see docs/verification.md.
+formal: setup
+	$(BIN)/python -m tb.formal $(T) $(ARGS)
 
 cfu-playground: setup
 	$(if $(OUT),,$(error say where to: make cfu-playground OUT=folder))
