@@ -1,6 +1,7 @@
 """The memory port and its 32-bit adapter: the rules of an AXI4 master, and every word in its turn."""
 
 from amaranth.hdl import Cat, Mux, Signal
+from amaranth.lib.fifo import SyncFIFO
 
 from backbeat_rtl import axi_narrow, memory_port
 from backbeat_rtl.load_addresses import Splitter
@@ -17,7 +18,10 @@ WRITES = 2
 
 
 class Splits(Checker):
-    """A segment becomes the bursts that cover its words, in order, each within a page."""
+    """A segment becomes the bursts that cover its words, in order, each within a page.
+
+    The next one is only offered when it is through: what waits inside is in a FIFO.
+    """
 
     def build(self, m):
         m.submodules.dut = dut = Splitter()
@@ -44,8 +48,8 @@ class Splits(Checker):
             m.d.sync += [open_.eq(1), at.eq(segment.address[3:]),
                          words.eq((segment.bytes + 7) >> 3), kept.eq(segment)]
         sent = dut.o_burst.valid & dut.o_burst.ready
-        self.claim(m, "a segment is taken when the one before is done",
-                   ~open_ | (words == length) & moved, when=taken)
+        self.assume(m, dut.o_idle, when=dut.i.valid)
+        self.claim(m, "idle when nothing is left of a segment, and only then", dut.o_idle == ~open_)
         self.claim(m, "what is told of a burst is told with it", sent == (moved & ~kept.zero))
         self.claim(m, "nothing comes of nothing", open_, when=dut.o_burst.valid | dut.o_info.valid)
         self.claim(m, "a burst begins where the one before ended", burst.address[3:] == at,
@@ -109,12 +113,13 @@ class Kept(Rules):
 
 
 class Matched(Rules):
-    instead = {(memory_port, "WRITES"): WRITES}
-
     """Write data: for each address accepted as many words as it says, the last one marked, none before.
 
-    Follows any one burst, by how many are to be written before it.
+    Follows any one burst, by how many are to be written before it. The lengths wait in Amaranth's plain
+    FIFO: of the buffered one's depth nothing is left with so few.
     """
+
+    instead = {(memory_port, "WRITES"): WRITES, (memory_port, "SyncFIFOBuffered"): SyncFIFO}
 
     def build(self, m):
         self.drive(m)

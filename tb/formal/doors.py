@@ -26,15 +26,17 @@ PATIENCE, LATEST = 2, 3 * (MOST + 2)
 
 
 class AnyEngine(wiring.Component):
-    """Ready at any time; answers with the first operand."""
+    """Ready at any time; answers with the first operand, and a RESET as it has to be."""
 
-    def __init__(self, signature):
-        super().__init__(signature)
+    def __init__(self, engine):
+        self.order = engine.order
+        super().__init__(engine.signature)
 
     def elaborate(self, _platform):
         m = Module()
-        m.d.comb += [self.o_ready.eq(any_of(m, 1, "engine_ready")),
-                     self.o_result.eq(self.i_command.input_0)]
+        command, kind = self.i_order.command, self.i_order.kind
+        m.d.comb += [self.o_ready.eq(any_of(m, 1, "engine_ready") | kind.reset),
+                     self.o_result.eq(Mux(kind.reset, 0, command.input_0))]
         return m
 
 
@@ -47,7 +49,7 @@ class OneAnswer(Checker):
     def __init__(self, bits: int, fair: bool = False):
         super().__init__()
         self.dut = Cfu(SMALL)
-        self.dut.core.engine = AnyEngine(self.dut.core.engine.signature)
+        self.dut.core.engine = AnyEngine(self.dut.core.engine)
         self.bits, self.fair = bits, fair
 
     def build(self, m):
@@ -116,7 +118,7 @@ class OneDone(Checker):
     def __init__(self, bits: int):
         super().__init__()
         self.dut = NPU(SMALL)
-        self.dut.core.engine = AnyEngine(self.dut.core.engine.signature)
+        self.dut.core.engine = AnyEngine(self.dut.core.engine)
         self.bits = bits
 
     def build(self, m):

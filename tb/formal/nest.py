@@ -90,6 +90,6 @@ PROPERTIES = [
              "LoopNest", f"2x2, depth=16, M, N <= {EXTENT}, K <= {DEPTH}", Banks, "bmc", 25, covered=30,
              faults=(
                  Fault("free while one run needs it", "loop_nest",
-                       r"free\.eq\(Array\(users\)\[at\] == 0\)", "free.eq(Array(users)[at] <= 1)"),
+                       r"unused\[n\]\.eq\(after == 0\)", "unused[n].eq(after <= 1)"),
              )),
 ]

@@ -6,7 +6,7 @@ from backbeat_rtl.config import WORD
 from backbeat_rtl.joiner import Joiner
 from backbeat_rtl.load_data import Realigner
 
-from .checker import Checker, any_of, fixed, held
+from .checker import Checker, any_of, fixed, held, past
 from .solve import Fault, Property
 
 __all__ = ["PROPERTIES"]
@@ -102,8 +102,8 @@ class Joins(Bytes):
     def build(self, m):
         groups = 2
         m.submodules.dut = dut = Joiner(groups=groups)
-        out = dut.o.payload
-        m.d.comb += dut.o.ready.eq(any_of(m, 1, "ready"))
+        out, given = dut.o, dut.o_valid
+        m.d.comb += dut.i_room.eq(any_of(m, 1, "room"))
         turn = Signal()
         taken = Signal()
         entry = Signal(dut.i[0].payload.shape())
@@ -122,10 +122,9 @@ class Joins(Bytes):
             self.claim(m, f"group {n} is taken from in its turn", turn == n, when=source.ready)
         with m.If(taken & entry.last):
             m.d.sync += turn.eq(~turn)
-        given = dut.o.valid & dut.o.ready
         self.follow(m, 4 * WORD - 1, taken, entry, entry.end, given, out, out.end)
-        self.claim(m, "a beat stays until it is taken", held(
-            m, dut.o.valid, dut.o.ready, out.as_value(), "out"))
+        self.claim(m, "a beat comes only if there was room", past(m, dut.i_room, "room_before"),
+                   when=given)
         self.claim(m, "beats are whole but for the end of a row", (out.count == WORD) | out.end,
                    when=given)
         self.cover(m, "a row of both groups ends", given & out.end & (turn == Const(0)))
