@@ -180,8 +180,6 @@ class LoadData(wiring.Component):
                                 for t in (Target.A, Target.B))),
             word.ready.eq(busy),
             take.eq(word.valid & word.ready & ~failed),
-            realigner.i_cut.eq(Cat(order.panel.across & (order.target == t)
-                                   for t in (Target.A, Target.B))),
             self.o_done.eq(take & word.payload.end),
             self.o_done_target.eq(order.target),
             self.o_busy.eq(busy), self.o_moved.eq(take),
@@ -189,8 +187,12 @@ class LoadData(wiring.Component):
         tile, lane = Signal.like(self.o_table.tile), Signal.like(self.o_table.lane)
         number, odd, first_half = Signal(5), Signal(), Signal(8 * WORD)
         with m.If(begin):
-            m.d.sync += [order.eq(self.i_order.payload), busy.eq(1), tile.eq(0), lane.eq(0),
-                         number.eq(0), odd.eq(0)]
+            begun = self.i_order.payload
+            m.d.sync += [
+                order.eq(begun), busy.eq(1), tile.eq(0), lane.eq(0), number.eq(0), odd.eq(0),
+                realigner.i_cut.eq(Cat(begun.panel.across & (begun.target == t)
+                                       for t in (Target.A, Target.B))),
+            ]
         with m.Elif(take):
             m.d.sync += [number.eq(number + 1), odd.eq(~odd), first_half.eq(word.payload.bytes)]
             with m.If(odd):
