@@ -103,6 +103,7 @@ class Engine(wiring.Component):
         self.reading, self.moving, self.doorbell = Signal(), Signal(), Signal()
         m.d.comb += [
             verdict.eq(Mux(kind.at_once, fail_at_once, found)),
+            # No rule broken: said again, as what is carried out must not wait for the error's choice.
             good_at_once.eq(~(kind.reset | self.moving | ~kind.legal | kind.minimum
                               | kind.result & ~self.reading | kind.operand & no_load)),
             no_load.eq(~self.datapath.o_loading.bit_select(self.funct7[0], 1)),
