@@ -20,7 +20,7 @@ import cocotb
 import numpy as np
 import pytest
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, RisingEdge
+from cocotb.triggers import ClockCycles, RisingEdge, with_timeout
 from cocotb_tools import runner
 from cocotb_tools.check_results import get_results
 
@@ -42,6 +42,8 @@ MAKE_VARIABLES = ["VM_PARALLEL_BUILDS=0", "OPT_FAST=-O0"]
 RUNTIME = "module Runtime(clk);\n  input clk;\nendmodule\n"
 #: Simulated time after which a bench counts as hung: ten million cycles.
 PERIOD_NS, TIMEOUT_MS = 2, 20
+#: Cycles before the reset of a module that is to be a used one.
+USED = 40
 
 
 def seed() -> int:
@@ -78,17 +80,18 @@ class _Verilator(runner.Verilator):
         return [verilate, *copy, make]
 
 
-def _compiled(top: str, verilog: str, waves: bool, runtime: Path | None = None) -> Path:
+def _compiled(top: str, verilog: str, waves: bool, flags=(), runtime: Path | None = None) -> Path:
     """The directory with that module's simulator, built on first use.
 
     Two processes that want the same build it once; what an interrupted one has left is thrown away.
-    ``runtime`` is the directory of another module: the objects of Verilator's own sources are taken
-    from there.
+    ``flags`` are for Verilator, besides :data:`FLAGS`. ``runtime`` is the directory of another module:
+    the objects of Verilator's own sources are taken from there.
     """
+    flags = [*FLAGS, *flags]
     ports = re.search(rf"^module {top}\(([^)]*)\);", verilog, re.MULTILINE)[1].split(",")
     program, _, version = find_verilator()
     key = hashlib.sha256("\0".join([
-        verilog, *FLAGS, *MAKE_VARIABLES, str(program), version, cocotb.__version__,
+        verilog, *flags, *MAKE_VARIABLES, str(program), version, cocotb.__version__,
         run_tool([compiler(), "--version"], "the C++ compiler"), platform.machine(), str(waves),
     ]).encode()).hexdigest()[:16]
     directory = BUILD / f"{top.lower()}-{key}"
@@ -104,9 +107,16 @@ def _compiled(top: str, verilog: str, waves: bool, runtime: Path | None = None) 
                 f'public_flat_rw -module "{top}" -var "{port.strip()}"\n' for port in ports))
             _Verilator(runtime).build(
                 sources=[visible, source], hdl_toplevel=top, build_dir=directory, waves=waves,
-                build_args=FLAGS, timescale=("1ns", "1ps"), log_file=directory / "build.log")
+                build_args=flags, timescale=("1ns", "1ps"), log_file=directory / "build.log")
             (directory / "built").touch()
     return directory
+
+
+def _inputs(directory: Path, top: str) -> list[str]:
+    """Input ports of the module compiled there."""
+    text = (directory / "top.v").read_text()
+    body = text[text.index(f"\nmodule {top}("):].partition("\nendmodule")[0]
+    return re.findall(r"^  input (?:\[.*?\] )?(\w+);", body, re.MULTILINE)
 
 
 class Simulation:
@@ -119,10 +129,12 @@ class Simulation:
         Its parameters.
     """
 
-    #: Options of the simulator.
-    plusargs = ()
+    #: Options of Verilator and of the simulator.
+    flags, plusargs = (), ()
     #: Every run leaves a waveform, ``WAVES=1`` or not.
     waves = False
+    #: Before its reset the module has seen anything.
+    used = True
 
     def __init__(self, component, **parameters):
         self.parameters, self.top = parameters, component.__name__
@@ -141,7 +153,7 @@ class Simulation:
         """Its directory."""
         if not self.directory:
             waves = self.waves or bool(os.environ.get("WAVES"))
-            self.directory = _compiled(self.top, self.verilog(), waves,
+            self.directory = _compiled(self.top, self.verilog(), waves, self.flags,
                                        runtime=_compiled("Runtime", RUNTIME, waves))
         return self.directory
 
@@ -161,8 +173,20 @@ class Simulation:
             With the seed; the simulator's log is in the captured output.
         """
         work = self.folder(bench, **arguments)
+        passed = self.attempt(work, bench, arguments)
+        print((work / "log.txt").read_text()[-8000:])
+        if not passed:
+            pytest.fail(f"{_name(bench, arguments)} failed in simulation; replay with SEED={seed()}",
+                        pytrace=False)
+
+    def attempt(self, work: Path, bench, arguments: dict, **environment: str) -> bool:
+        """Runs the bench, with its log and ``results.xml`` in ``work``; whether it passed.
+
+        ``environment``: variables that :func:`run_bench` knows.
+        """
         log, results = work / "log.txt", work / "results.xml"
         results.unlink(missing_ok=True)
+        environment["BENCH_USED"] = " ".join(_inputs(self.directory, self.top)) if self.used else ""
         simulator = _Verilator()
         try:
             simulator.test(
@@ -170,14 +194,11 @@ class Simulation:
                 build_dir=self.directory, test_dir=work, results_xml=str(results), log_file=log,
                 waves=self.waves, plusargs=self.plusargs,
                 extra_env={"BENCH": f"{bench.__module__}:{bench.__name__}",
-                           "BENCH_ARGUMENTS": json.dumps(arguments), "SEED": str(seed())})
+                           "BENCH_ARGUMENTS": json.dumps(arguments), "SEED": str(seed())} | environment)
             tests, failed = get_results(results)
         except (RuntimeError, SystemExit):
             tests, failed = 0, 1
-        print(log.read_text()[-8000:])
-        if failed or not tests:
-            pytest.fail(f"{_name(bench, arguments)} failed in simulation; replay with SEED={seed()}",
-                        pytrace=False)
+        return bool(tests and not failed)
 
 
 def _name(bench, arguments: dict) -> str:
@@ -186,16 +207,35 @@ def _name(bench, arguments: dict) -> str:
 
 @cocotb.test(timeout_time=TIMEOUT_MS, timeout_unit="ms")
 async def run_bench(dut):
-    """The simulator's side of :meth:`Simulation.run`."""
+    """The simulator's side of :meth:`Simulation.run`.
+
+    ``BENCH_INPUTS`` are values of ports that stay, ``BENCH_CYCLES`` the most that the bench may take,
+    ``BENCH_USED`` ports that have had any values before the reset: a bench thus sees what that forgets.
+    """
     module, name = os.environ["BENCH"].split(":")
     bench = getattr(importlib.import_module(module), name)
+    inputs = json.loads(os.environ.get("BENCH_INPUTS", "{}"))
+    for port, value in inputs.items():
+        getattr(dut, port).value = value
     Clock(dut.clk, PERIOD_NS, "ns").start()
     reset = dut.reset if hasattr(dut, "reset") else dut.rst
+    ports = [getattr(dut, name) for name in os.environ["BENCH_USED"].split()
+             if name not in ("clk", "reset", "rst", *inputs)]
+    rng = np.random.default_rng([seed(), 1])
+    for _ in range(USED if ports else 0):
+        for port in ports:
+            port.value = int.from_bytes(rng.bytes(-(-len(port) // 8)), "little") % (1 << len(port))
+        await RisingEdge(dut.clk)
+    for port in ports:
+        port.value = 0
     reset.value = 1
     await ClockCycles(dut.clk, 2)
     reset.value = 0
     await RisingEdge(dut.clk)
-    await bench(dut, np.random.default_rng(seed()), **json.loads(os.environ["BENCH_ARGUMENTS"]))
+    running = bench(dut, np.random.default_rng(seed()), **json.loads(os.environ["BENCH_ARGUMENTS"]))
+    if cycles := os.environ.get("BENCH_CYCLES"):
+        running = with_timeout(running, PERIOD_NS * int(cycles), "ns")
+    await running
 
 
 def pack(values, width: int) -> int:

@@ -111,6 +111,8 @@ async def entries_match_model(dut, rng, width, stall):
         dut.i_clear.value = 0
 
         waves = [(random_wave(rng, group), random_pairs(rng, group, model.scale)) for _ in range(60)]
+        for tile in range(0 if phase else group.tiles):     # what its sums held before is anything
+            waves[tile][0].update(tile=tile, columns=group.width, sum=True, sum_first=True, emit=False)
         expected, begun, started = [], 0, -distance
         stored, passed = {}, {}     # by cycle: a column and its sums; what goes on to the next group
         room = group.room // ColumnGroup.entries(width, 4)

@@ -37,6 +37,7 @@ class Recorder(Simulation):
     """A core that leaves a waveform."""
 
     waves = True
+    used = False
 
     def __init__(self, memory: bool):
         super().__init__(Cfu, config=CORES[memory])
