@@ -9,7 +9,7 @@ RISCV  := .venv/.riscv
 
 export BACKBEAT_CACHE ?= $(CURDIR)/$(BUILD)/cache
 
-.PHONY: help setup train test sim waves waves-update formal soak rtl isa bench bench-scalesim bench-soc compare \
+.PHONY: help setup train test sim waves waves-update formal mutate soak rtl isa bench bench-scalesim bench-soc compare \
 	numerics synth soc soc-litex serve bitstream load synth-soc pe-netlist cfu-playground lint doctor clean
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make compare         int8 against fp32 at equal seeds (TASK=digits-mlp RECIPES=fp32,int8 SEEDS=5)"
 	@echo "make numerics        measures docs/numerics.md anew (ARGS='--only stall')"
 	@echo "make formal          proves the RTL's properties (T=name, ARGS=--faults)"
+	@echo "make mutate          how many small faults of the Verilog the test benches notice (T=name)"
 	@echo "make soak            thousands more random products (SEED=..., PRODUCTS=...)"
 	@echo "make isa             regenerate docs/isa.md and the C headers"
 	@echo "make lint | doctor | clean"
@@ -136,6 +137,10 @@ pe-netlist: setup
 # Properties of the RTL by solvers, see docs/verification.md.
 formal: setup
 	$(BIN)/python -m tb.formal $(T) $(ARGS)
+
+# Small faults of the Verilog, and whether the test benches notice.
+mutate: setup
+	$(BIN)/python -m tb.mutation $(T) $(ARGS)
 
 cfu-playground: setup
 	$(if $(OUT),,$(error say where to: make cfu-playground OUT=folder))

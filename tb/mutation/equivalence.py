@@ -1,0 +1,75 @@
+"""Whether a mutant can be told from the module at all, by what ABC proves."""
+
+from pathlib import Path
+
+from ..formal.solve import Stopped, yosys
+from .mutants import READ, Mutant
+
+__all__ = ["is_equivalent"]
+
+_MITER = """
+{read}
+design -save base
+{alone}
+rename {module} gold
+design -stash gold
+design -load base
+{mutation}
+{alone}
+rename {module} gate
+design -stash gate
+design -copy-from gold -as gold gold
+design -copy-from gate -as gate gate
+miter -equiv -flatten gold gate miter
+hierarchy -top miter
+proc; memory_map; opt_clean
+async2sync; opt -full -nodffe -nosdff
+simplemap; techmap; opt -fast -nodffe -nosdff
+dffunmap; aigmap; opt_clean
+write_aiger -zinit miter.aig
+"""
+#: ABC comes with yosys, which wants a design of its own to hand to it.
+_PROVE = """
+read_verilog none.v
+prep -top none
+simplemap
+abc -script +read_aiger,miter.aig;strash;dprove;write_status,miter.status
+"""
+_NONE = "module none(input a, input b, output y); assign y = a & b; endmodule\n"
+#: What is connected to a module is taken away: the outputs of modules in it can be anything, and their
+#: inputs have to agree.
+_CUT = "hierarchy -top {module}\nexpose -evert {module}\ndelete * {module} %d"
+_WHOLE = "hierarchy -top {module}\nflatten"
+
+
+def is_equivalent(work: Path, mutant: Mutant, top: str, whole: bool, seconds: float = 60) -> bool:
+    """Whether it is proved that no inputs ever tell the two apart, as seen from outside of the mutant's
+    module.
+
+    Parameters
+    ----------
+    work : Path
+        Where :func:`mutants.mutate` has worked.
+    top : str
+        The top module there.
+    whole : bool
+        If that is not proved, look from outside of ``top``.
+    seconds : float
+        After which nothing is proved.
+    """
+    folder = work / f"equivalent-{mutant.number}"
+    folder.mkdir(exist_ok=True)
+    (folder / "module.v").write_bytes((work / "module.v").read_bytes())
+    (folder / "none.v").write_text(_NONE)
+    for module, alone in [(mutant.module, _CUT), *([(top, _WHOLE)] if whole else [])]:
+        name = f"\\{module}"
+        script = _MITER.format(read=READ.format(top=top), mutation=mutant.command, module=name,
+                               alone=alone.format(module=name))
+        try:
+            yosys(folder, script, "miter.aig", seconds)
+            yosys(folder, _PROVE, "miter.status", seconds)
+        except Stopped:
+            continue
+        if (folder / "miter.status").read_text().startswith("snl_UNSAT"):
+            return True
+    return False

@@ -1,0 +1,109 @@
+"""``make mutate`` tells what a bench notices from what it does not, and from what nobody could."""
+
+import json
+
+import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from cocotb.triggers import RisingEdge
+
+from .harness import Simulation
+from .mutation import campaign
+from .mutation.campaign import Campaign
+from .mutation.mutants import mutate
+from .mutation.subjects import SUBJECTS, Run, Subject, runs
+
+STEPS = 200
+
+
+class Counter(wiring.Component):
+    """A sum modulo 16, and a bit that is never set whatever the sum."""
+
+    i: In(4)
+    o: Out(4)
+    o_never: Out(1)
+
+    def elaborate(self, _platform):
+        m = Module()
+        below, above = Signal(), Signal()
+        m.d.sync += self.o.eq(self.o + self.i)
+        m.d.comb += [below.eq(self.o < 9), above.eq(self.o > 9), self.o_never.eq(below & above)]
+        return m
+
+
+COUNTER = Simulation(Counter)
+
+
+async def counts(dut, rng, bits):
+    """The lowest ``bits`` of the sum, and the bit."""
+    total = 0
+    for step in rng.integers(0, 16, STEPS).tolist():
+        dut.i.value = step
+        await RisingEdge(dut.clk)
+        got = int(dut.o.value) % (1 << bits), int(dut.o_never.value)
+        assert got == (total % (1 << bits), 0), f"after {total}: {got}"
+        total += step
+
+
+@pytest.fixture
+def make(monkeypatch, tmp_path):
+    """Its campaign, with a bench that looks at so many bits."""
+    monkeypatch.setattr(campaign, "BUILD", tmp_path)
+    monkeypatch.setenv("SEED", "7")
+
+    def make(bits: int, mutants: int = 8) -> Campaign:
+        monkeypatch.setattr(campaign, "runs", lambda _: [Run(counts, json.dumps({"bits": bits}))])
+        return Campaign(Subject("counter", ("test_mutation",), "COUNTER", mutants))
+
+    return make
+
+
+def test_a_bench_that_looks_kills_all_but_equivalents(make):
+    """Also those of the reset, as the module is a used one by then; a bit that is never set stays so."""
+    counter = make(4, 60)
+    counter.prepare()
+    reset = [m for m in counter.mutants if m.port == "S" and m.mode == "const0"]
+    never = [m for m in counter.mutants if m.cell.startswith("$and") and m.mode == "const0"]
+    others = [m for m in counter.mutants if m.cell.startswith("$add") or m.port == "Q"][:3]
+    assert len(reset) == 1 and never and len(others) == 3, counter.mutants
+    fates = {str(m): counter.outcome(m).fate for m in [*reset, *others, never[0]]}
+    assert list(fates.values()) == ["killed"] * 4 + ["equivalent"], fates
+
+
+def test_a_bench_that_does_not_look_lets_mutants_survive(make):
+    counter = make(1, 60)
+    counter.prepare()
+    upper = next(m for m in counter.mutants if m.port == "Q" and m.bit == 3)
+    held = next(m for m in counter.mutants if m.port == "S" and m.mode == "inv")      # in reset
+    assert [counter.outcome(m).fate for m in (upper, held)] == ["survived", "killed"]
+
+
+def test_a_bench_that_fails_by_itself_is_no_campaign(make):
+    counter = make(5)
+    with pytest.raises(RuntimeError, match="counts bits=5 fails without a mutant"):
+        counter.prepare()
+
+
+def test_outcomes_are_kept_for_the_same_mutants_only(make):
+    counter = make(4)
+    counter.keep([campaign.Outcome(counter.mutants[2], "killed", "x")])
+    assert counter.known() == {3: campaign.Outcome(counter.mutants[2], "killed", "x")}
+    assert make(4).known() == counter.known()
+    assert make(3).known() == {} and make(4, 7).known() == {}
+
+
+def test_samples_go_by_seed_and_leave_the_clock_alone(tmp_path):
+    verilog = COUNTER.verilog()
+    drawn = {seed: mutate(tmp_path, verilog, "Counter", 500, seed)[1] for seed in (1, 2)}
+    first, again = drawn[1][:12], mutate(tmp_path, verilog, "Counter", 12, 1)[1]
+    assert {(m.cell, m.port, m.bit) for m in drawn[1]} == {(m.cell, m.port, m.bit) for m in drawn[2]}
+    assert len(again) == 12 and again != drawn[2][:12] and first
+    assert not any("CLK" in mutant.port for mutant in drawn[1])
+    assert len({(m.mode, m.cell, m.port, m.bit) for m in drawn[1]}) > 50
+
+
+@pytest.mark.parametrize("subject", SUBJECTS.values(), ids=lambda subject: subject.name)
+def test_each_subject_has_runs(subject):
+    """And is the simulation of the tests that it names."""
+    assert runs(subject), subject
