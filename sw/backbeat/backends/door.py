@@ -6,9 +6,18 @@ import numpy as np
 
 from backbeat_rtl import isa
 from backbeat_rtl.config import WORD, Config
-from backbeat_rtl.isa import ERRORS, Error, Op, Read, Write, function_id
+from backbeat_rtl.isa import ERRORS, DescriptorOp, Error, Op, Read, Write, function_id
 
-from ..device import FETCHED_BEATS, RECORD_BEATS, Chain, carriable, collect, compile_chain, footprint
+from ..device import (
+    DESCRIPTOR_BYTES,
+    FETCHED_BEATS,
+    RECORD_BEATS,
+    Chain,
+    carriable,
+    collect,
+    compile_chain,
+    footprint,
+)
 from ..errors import AcceleratorError
 from ..memory import Arena, DeviceMemory, Memory
 from ..program import Batch, Job, Program, Result, column_sums, compile_job
@@ -28,6 +37,9 @@ _PROGRESS = (Read.COMPLETED, Read.READ_BEATS, Read.WRITE_BEATS)
 #: Fences (of 65,536 cycles) in a row without progress after which a chain counts as hung. The longest
 #: run takes depth * tiles = 131,072 cycles at most.
 _PATIENCE = 4
+#: Times that a memory which has been silent is asked whether it is back: until something moves it still
+#: counts as dead, and answers at once.
+_SETTLING = 16
 
 
 def _modulo(value: int) -> int:
@@ -68,6 +80,7 @@ class DoorBackend(abc.ABC):
         self.config, self.memory = config, memory
         self.arena = Arena(image, reserved) if config.memory and image is not None else None
         self.counters = _MEMORY_COUNTERS if config.memory else _COUNTERS
+        self.unsettled = False      # something of an abandoned product may still reach memory
         self.forget_counters()
 
     @abc.abstractmethod
@@ -166,6 +179,9 @@ class DoorBackend(abc.ABC):
         return stats
 
     def _run_chain(self, jobs: list[Job]) -> tuple[list[Result], Stats]:
+        if self.unsettled and not self._settled():
+            raise AcceleratorError("the memory behind the core has been silent since a product was "
+                                   f"abandoned ({ERRORS[Error.TIMEOUT]})", Error.TIMEOUT, 0)
         chain = compile_chain(jobs, self.config, self.memory, self.arena)
         before, = self.get(Read.COMPLETED)
         cycles, commands = self._ring(chain)
@@ -202,6 +218,7 @@ class DoorBackend(abc.ABC):
             signs = values.tobytes()
             if silent == _PATIENCE:
                 self.recover()
+                self.unsettled = not self._settled()
                 raise AcceleratorError(f"the core made no progress on {len(chain.entries)} descriptors "
                                        f"at {chain.address:#x} for {_PATIENCE} x 65,536 cycles")
         return cycles, commands
@@ -226,8 +243,31 @@ class DoorBackend(abc.ABC):
                 where = (f"descriptor {number + 1} of {len(chain.entries)} at {failed:#x} ({job.op} of "
                          f"M, N, K = {job.shape}): ")
         self.recover()
+        if error == Error.TIMEOUT:
+            self.unsettled = not self._settled()
         raise AcceleratorError(f"{where}the core reports {Error(error).name} "
                                f"({ERRORS[Error(error)]}): value {value:#x}", Error(error), value)
+
+    def _settled(self) -> bool:
+        """Whether all that an abandoned product had begun to write has arrived by the time this returns.
+
+        The host must not reuse that memory before. RESET does not wait for it, but a descriptor behind
+        RESET does: it is not fetched until the memory has acknowledged everything. This one is empty.
+        """
+        try:
+            address = self.arena.take(DESCRIPTOR_BYTES)
+        except ValueError:
+            self.arena.reset()
+            return False
+        nothing = isa.encode_descriptor(op=DescriptorOp.NONE, last=1)
+        self.arena.memory.write(address, np.frombuffer(nothing, np.uint8)[None], DESCRIPTOR_BYTES)
+        self.unsettled, tries = True, _SETTLING
+        while self.unsettled and tries:
+            self.execute([Batch(function_id(Op.SET, Write.DOORBELL), input_0=address)])
+            idle, completed = self.get(Read.FENCE, Read.COMPLETED)
+            self.unsettled, tries = not completed, tries - 1 if idle else 0
+            self.recover()
+        return not self.unsettled
 
     def _count(self) -> dict[str, int]:
         """What each counter has counted since the last call."""

@@ -47,6 +47,7 @@ struct Memory {
     char broken[1] = "";
     void drive(VCfu&, Stalls&) {}
     bool transfer(VCfu&) { return true; }
+    void reset() {}
 };
 
 #else
@@ -61,6 +62,17 @@ public:
     uint64_t fault_begin = 0, fault_end = 0;
     uint32_t fault_response = 0;
     bool fault_reads = false, fault_writes = false;
+
+    // What happens to one transfer: number `number` of a channel, counted from when this was set.
+    enum Channel : uint8_t { AR, R, AW, W, B, NONE };
+    struct Strike {
+        Channel channel = NONE;
+        uint8_t response = 0;          // that it is answered with; 0: neither it nor what follows comes
+        uint64_t number = 0;
+        bool met = false;
+        uint32_t word = 0, burst = 0;  // what it hit: the word's address, and its burst's
+    } strike;
+    uint64_t moved[NONE] = {};         // transfers of each channel since then
 
     static constexpr uint32_t BYTE = 1 << 16;      // unit of `bandwidth`: bytes per cycle
     char broken[160] = "";                         // the first rule that the core broke
@@ -80,12 +92,27 @@ public:
     // Somebody else uses the memory for so many bytes: the core waits so much longer.
     void share(uint32_t bytes) { debt += bytes * BYTE; }
 
+    void set_strike(Channel channel, uint64_t number, uint8_t response) {
+        strike = {channel, response, number};
+        std::memset(moved, 0, sizeof moved);
+    }
+
+    // The bus is reset with the core: all that is under way is gone. What has been set stays.
+    void reset() {
+        reads = {}, writes = {}, write_data = {}, acknowledgements = {};
+        pending.head = pending.size = 0;
+        write_beats = 0;
+        write_response = OKAY;
+        read_valid = acknowledge_valid = false;
+        held_ar = {}, held_aw = {}, held_w = {};
+    }
+
     // The port's inputs in this cycle; they depend on no output in the same cycle.
     void drive(VCfu& cfu, Stalls& stalls) {
         grant(stalls);
-        cfu.m_axi_arready = !reads.full() && !stalls();
-        cfu.m_axi_awready = writes.size + acknowledgements.size < QUEUE && !stalls();
-        cfu.m_axi_wready = !write_data.full() && !stalls();
+        cfu.m_axi_arready = !reads.full() && !stalls() && !silent(AR);
+        cfu.m_axi_awready = writes.size + acknowledgements.size < QUEUE && !stalls() && !silent(AW);
+        cfu.m_axi_wready = !write_data.full() && !stalls() && !silent(W, write_data.size);
         cfu.m_axi_rvalid = read_valid;
         cfu.m_axi_rid = 0;
         cfu.m_axi_rdata = read_data;
@@ -110,8 +137,14 @@ public:
         if (legal && cfu.m_axi_awvalid) legal = check(aw, "AW");
         if (*broken || !legal || !order(cfu)) return false;
 
-        if (cfu.m_axi_arvalid && cfu.m_axi_arready) reads.push({ar.address, ar.length + 1u, now + latency});
-        if (cfu.m_axi_awvalid && cfu.m_axi_awready) writes.push({aw.address, aw.length + 1u, now});
+        if (cfu.m_axi_arvalid && cfu.m_axi_arready) {
+            reads.push({ar.address, ar.length + 1u, now + latency, ar.address});
+            ++moved[AR];
+        }
+        if (cfu.m_axi_awvalid && cfu.m_axi_awready) {
+            writes.push({aw.address, aw.length + 1u, now, aw.address});
+            ++moved[AW];
+        }
         if (cfu.m_axi_wvalid && cfu.m_axi_wready) write_data.push(w);
         if (read_valid && cfu.m_axi_rready) read_valid = false;
         if (acknowledge_valid && cfu.m_axi_bready) acknowledge_valid = false;
@@ -135,8 +168,8 @@ private:
         bool last;             // of its burst; of a pending one: it may be written
         bool operator==(const Beat&) const = default;
     };
-    struct Burst { uint32_t address, beats; uint64_t ready; };
-    struct Acknowledgement { uint64_t ready; uint32_t beats; uint8_t response; };
+    struct Burst { uint32_t address, beats; uint64_t ready; uint32_t first; };
+    struct Acknowledgement { uint64_t ready; uint32_t beats; uint8_t response; uint32_t first; };
 
     // A channel of the core's: what has been offered stays, and stays the same, until it is taken.
     template <class T>
@@ -192,6 +225,22 @@ private:
         return false;
     }
 
+    // Whether the strike keeps that channel from moving now; `more` transfers are not counted yet.
+    bool silent(Channel channel, uint32_t more = 0) const {
+        return strike.channel == channel && strike.response == OKAY
+            && moved[channel] + more >= strike.number;
+    }
+
+    // One more transfer of that channel; what it is answered with.
+    uint8_t struck(Channel channel, uint8_t answer, uint32_t word, uint32_t burst) {
+        if (moved[channel]++ != strike.number || strike.channel != channel || strike.response == OKAY)
+            return answer;
+        strike.met = true;
+        strike.word = word;
+        strike.burst = burst;
+        return strike.response;
+    }
+
     uint8_t response(uint32_t address, bool faulty) const {
         if (uint64_t(address - base) + WORD > size) return DECERR;
         return faulty && address + uint64_t(WORD) > fault_begin && address < fault_end
@@ -207,7 +256,8 @@ private:
         const uint32_t paid = debt < tokens ? debt : tokens;
         tokens -= paid;
         debt -= paid;
-        const bool read = !read_valid && !reads.empty() && now >= reads.front().ready && !stalls();
+        const bool read = !read_valid && !reads.empty() && now >= reads.front().ready && !stalls()
+            && !silent(R);
         const bool write = !write_data.empty() && !writes.empty();
         for (int turn = 0; turn < 2 && tokens >= WORD_COST; ++turn) {
             if (write_turn ? write : read) {
@@ -220,7 +270,7 @@ private:
 
     void read_word() {
         Burst& burst = reads.front();
-        read_response = response(burst.address, fault_reads);
+        read_response = struck(R, response(burst.address, fault_reads), burst.address, burst.first);
         read_data = 0xDEADBEEFDEADBEEF;    // what nobody should use
         if (read_response == OKAY) std::memcpy(&read_data, data + (burst.address - base), WORD);
         read_last = burst.beats == 1;
@@ -236,21 +286,21 @@ private:
         if (beat.last != (burst.beats == 1) && !*broken)
             std::snprintf(broken, sizeof broken, "WLAST is %d with %u beats of the burst left", beat.last,
                           burst.beats);
-        const uint8_t answer = response(burst.address, fault_writes);
+        const uint8_t answer = struck(W, response(burst.address, fault_writes), burst.address, burst.first);
         if (answer != OKAY) write_response = answer;
         pending.push({beat.data, burst.address, beat.strobe, answer == OKAY});
         ++write_beats;
         burst.address += WORD;
         if (--burst.beats) return;
         writes.pop();
-        acknowledgements.push({now + latency, write_beats, write_response});
+        acknowledgements.push({now + latency, write_beats, write_response, burst.first});
         write_beats = 0;
         write_response = OKAY;
     }
 
     void acknowledge(Stalls& stalls) {
         if (acknowledge_valid || acknowledgements.empty() || now < acknowledgements.front().ready
-            || stalls()) return;
+            || stalls() || silent(B)) return;
         const Acknowledgement& a = acknowledgements.front();
         for (uint32_t n = 0; n < a.beats; ++n, pending.pop()) {
             const Beat& beat = pending.front();
@@ -259,7 +309,7 @@ private:
             else for (uint32_t byte = 0; byte < WORD; ++byte)
                 if (beat.strobe >> byte & 1) data[beat.address - base + byte] = uint8_t(beat.data >> 8 * byte);
         }
-        acknowledge_response = a.response;
+        acknowledge_response = struck(B, a.response, a.first, a.first);
         acknowledge_valid = true;
         acknowledgements.pop();
     }

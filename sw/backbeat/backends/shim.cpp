@@ -14,6 +14,7 @@ struct Simulator {
     VerilatedContext context;
     std::unique_ptr<VCfu> cfu;
     uint64_t cycles = 0;
+    uint64_t until = UINT64_MAX;   // bb_run() breaks off at this cycle
     Stalls stalls;
     Memory memory;
 
@@ -31,6 +32,21 @@ struct Simulator {
         cfu->eval();
         ++cycles;
         return legal;
+    }
+
+    // The reset pin, for so many cycles, and one without.
+    void reset(uint64_t count) {
+        cfu->cmd_valid = 0;
+        cfu->rsp_ready = 1;
+        memory.reset();
+        for (uint64_t left = count + 1; left--;) {
+            cfu->reset = left > 0;
+            cfu->clk = 0;
+            cfu->eval();
+            cfu->clk = 1;
+            cfu->eval();
+            ++cycles;
+        }
     }
 };
 
@@ -51,17 +67,7 @@ struct Batch {
 void* bb_open() {
     auto* simulator = new Simulator;
     simulator->cfu = std::make_unique<VCfu>(&simulator->context);
-    VCfu& cfu = *simulator->cfu;
-    cfu.cmd_valid = 0;
-    cfu.rsp_ready = 1;
-    for (const bool reset : {true, false}) {
-        cfu.reset = reset;
-        cfu.clk = 0;
-        cfu.eval();
-        cfu.clk = 1;
-        cfu.eval();
-        ++simulator->cycles;
-    }
+    simulator->reset(1);
     return simulator;
 }
 
@@ -76,6 +82,16 @@ uint64_t bb_cycles(void* handle) {
 // Holds back commands, responses and all channels of the memory, each with `chance` / 2^16 per cycle.
 void bb_stall(void* handle, uint64_t seed, uint32_t chance) {
     static_cast<Simulator*>(handle)->stalls = {seed, chance};
+}
+
+// Pulls the reset pin of the core and of the memory's bus for so many cycles.
+void bb_reset(void* handle, uint64_t cycles) {
+    static_cast<Simulator*>(handle)->reset(cycles);
+}
+
+// From now on bb_run() breaks off, with -4, when bb_cycles() is `cycle`.
+void bb_until(void* handle, uint64_t cycle) {
+    static_cast<Simulator*>(handle)->until = cycle;
 }
 
 #ifdef BB_MEMORY
@@ -98,6 +114,25 @@ void bb_fault(void* handle, uint64_t begin, uint64_t end, uint32_t response, boo
     memory.fault_reads = reads;
     memory.fault_writes = writes;
 }
+
+// Transfer `number`, from now on, of a channel (0...4: AR, R, AW, W, B; 5: none) is answered with
+// `response`; if that is 0, neither it nor what follows on that channel comes.
+void bb_strike(void* handle, uint32_t channel, uint64_t number, uint32_t response) {
+    static_cast<Simulator*>(handle)->memory.set_strike(Memory::Channel(channel), number, response);
+}
+
+// Whether a response has been struck; the addresses of the word and of its burst.
+bool bb_struck(void* handle, uint32_t* word, uint32_t* burst) {
+    const auto& strike = static_cast<Simulator*>(handle)->memory.strike;
+    *word = strike.word;
+    *burst = strike.burst;
+    return strike.met;
+}
+
+// Transfers on a channel since bb_strike().
+uint64_t bb_moved(void* handle, uint32_t channel) {
+    return static_cast<Simulator*>(handle)->memory.moved[channel];
+}
 #endif
 
 // After bb_run() has returned -3: which rule.
@@ -105,8 +140,20 @@ const char* bb_broken(void* handle) {
     return static_cast<Simulator*>(handle)->memory.broken;
 }
 
+// Lets so many cycles pass without a command. Returns 0, or what bb_run() would.
+int64_t bb_wait(void* handle, uint64_t cycles) {
+    auto& simulator = *static_cast<Simulator*>(handle);
+    while (cycles--) {
+        simulator.settle();
+        if (simulator.cfu->rsp_valid) return -2;
+        if (!simulator.edge()) return -3;
+    }
+    return 0;
+}
+
 // Runs all batches. Returns the or of all responses not stored; -1 if no response came for
-// `watchdog` cycles, -2 if there was one too many, -3 if the core broke a rule of the memory's bus.
+// `watchdog` cycles, -2 if there was one too many, -3 if the core broke a rule of the memory's bus, -4
+// if it broke off.
 int64_t bb_run(void* handle, const Batch* batches, uint64_t n_batches, uint64_t watchdog) {
     auto& simulator = *static_cast<Simulator*>(handle);
     VCfu& cfu = *simulator.cfu;
@@ -119,6 +166,10 @@ int64_t bb_run(void* handle, const Batch* batches, uint64_t n_batches, uint64_t 
         while (send != end && sent == send->count) { ++send; sent = 0; }
         while (receive != end && received == receive->count) { ++receive; received = 0; }
         if (receive == end) break;
+        if (simulator.cycles == simulator.until) {
+            cfu.cmd_valid = 0;
+            return -4;
+        }
 
         const bool offer = send != end && (cfu.cmd_valid || !simulator.stalls());
         cfu.cmd_valid = offer;

@@ -13,11 +13,13 @@ from ..program import Batch
 from .build import simulator_library
 from .door import DoorBackend
 
-__all__ = ["Simulator", "VerilatorBackend"]
+__all__ = ["CHANNELS", "Simulator", "VerilatorBackend"]
 
 #: Cycles without a response after which the core counts as hung. The longest run takes
 #: depth * tiles = 65,536 cycles, and a command waits for two of them at most.
 WATCHDOG = 1 << 18
+#: What bb_run() returns if it was told to end sooner.
+_BROKEN_OFF = -4
 
 
 class _Batch(ctypes.Structure):
@@ -31,6 +33,8 @@ class _Batch(ctypes.Structure):
 
 
 _BATCH = np.dtype(_Batch)
+#: Of the memory's bus, in the order of ``Memory::Channel`` in memory.hpp.
+CHANNELS = ("ar", "r", "aw", "w", "b")
 
 
 class Simulator:
@@ -53,8 +57,11 @@ class Simulator:
         self.library = ctypes.CDLL(str(library))
         self.library.bb_open.restype = ctypes.c_void_p
         self.library.bb_cycles.restype = ctypes.c_uint64
-        self.library.bb_run.restype = ctypes.c_int64
+        self.library.bb_run.restype = self.library.bb_wait.restype = ctypes.c_int64
         self.library.bb_broken.restype = ctypes.c_char_p
+        if memory is not None:
+            self.library.bb_struck.restype = ctypes.c_bool
+            self.library.bb_moved.restype = ctypes.c_uint64
         self.memory = memory
         self.image = None if memory is None else np.zeros(memory.size, dtype=np.uint8)
         self.handle = None
@@ -84,11 +91,60 @@ class Simulator:
         self.library.bb_fault(self.handle, ctypes.c_uint64(begin), ctypes.c_uint64(end),
                               ctypes.c_uint32(response), ctypes.c_bool(reads), ctypes.c_bool(writes))
 
+    def strike(self, channel: str | None = None, number: int = 0, response: int = 0):
+        """Has a fault happen to one transfer on the memory's bus, or (no channel) to none any more.
+
+        Parameters
+        ----------
+        channel : str
+            One of :data:`CHANNELS`. Addresses are counted by burst, "r" and "w" by word, "b" by burst.
+        number : int
+            Of the transfer, 0 is the next one.
+        response : int
+            2 (SLVERR) or 3 (DECERR) of a transfer on "r", "w" or "b"; a word on "w" is not written then,
+            and the burst is answered so. 0: the channel stands still from that transfer on, until the
+            next call.
+        """
+        index = len(CHANNELS) if channel is None else CHANNELS.index(channel)
+        self.library.bb_strike(self.handle, ctypes.c_uint32(index), ctypes.c_uint64(number),
+                               ctypes.c_uint32(response))
+
+    def struck(self) -> tuple[int, int] | None:
+        """Addresses of the word that the last strike hit, and of its burst; None if it has hit none. Of
+        "b" both are the burst's."""
+        word, burst = ctypes.c_uint32(), ctypes.c_uint32()
+        hit = self.library.bb_struck(self.handle, ctypes.byref(word), ctypes.byref(burst))
+        return (word.value, burst.value) if hit else None
+
+    def moved(self, channel: str) -> int:
+        """Transfers on that channel since the last :meth:`strike`."""
+        return self.library.bb_moved(self.handle, ctypes.c_uint32(CHANNELS.index(channel)))
+
     def cycles(self) -> int:
         return self.library.bb_cycles(self.handle)
 
-    def run(self, batches: list[Batch]) -> int:
+    def reset(self, cycles: int = 1):
+        """Pulls the reset pin, of the memory's bus too: what is under way on it is gone."""
+        self.library.bb_reset(self.handle, ctypes.c_uint64(cycles))
+
+    def wait(self, cycles: int):
+        """Lets so many cycles pass without a command.
+
+        Raises
+        ------
+        AcceleratorError
+            As :meth:`run`.
+        """
+        self._check(self.library.bb_wait(self.handle, ctypes.c_uint64(cycles)))
+
+    def run(self, batches: list[Batch], most: int | None = None) -> int:
         """Carries out the batches in order and fills their outputs; the cycles it took.
+
+        Parameters
+        ----------
+        most : int, optional
+            Cycles after which it breaks off, whatever has been sent and answered by then. Only
+            :meth:`reset` makes sense of what comes after that.
 
         Raises
         ------
@@ -107,18 +163,42 @@ class Simulator:
                     array = np.ascontiguousarray(array) if name == "inputs" else array
                     keep.append(array)
                     row[name] = array.ctypes.data
+        return self._run(table, most)
+
+    def answers(self, commands: np.ndarray) -> np.ndarray:
+        """The response to each command, uint32 [n]; ``commands`` are uint32 [n, 3]: function_id, and
+        both inputs.
+
+        Raises
+        ------
+        AcceleratorError
+            As :meth:`run`.
+        """
+        out = np.zeros(len(commands), np.uint32)
+        table = np.zeros(len(commands), dtype=_BATCH)
+        table["function_id"], table["input_0"], table["input_1"] = commands.T
+        table["count"] = 1
+        table["outputs"] = out.ctypes.data + out.itemsize * np.arange(len(out), dtype=np.uint64)
+        self._run(table)
+        return out
+
+    def _run(self, table: np.ndarray, most: int | None = None) -> int:
         start = self.cycles()
-        status = self.library.bb_run(self.handle, table.ctypes.data_as(ctypes.c_void_p),
-                                     ctypes.c_uint64(len(table)), ctypes.c_uint64(WATCHDOG))
-        if status < 0:
-            broken = self.library.bb_broken(self.handle).decode()
-            self.reopen()
-            raise AcceleratorError({
-                -1: f"the core did not answer a command within {WATCHDOG} cycles",
-                -2: "the core gave a response that no command asked for",
-                -3: f"the core broke a rule of the memory's bus: {broken}",
-            }[status])
+        self.library.bb_until(self.handle, ctypes.c_uint64(2**64 - 1 if most is None else start + most))
+        self._check(self.library.bb_run(self.handle, table.ctypes.data_as(ctypes.c_void_p),
+                                        ctypes.c_uint64(len(table)), ctypes.c_uint64(WATCHDOG)))
         return self.cycles() - start
+
+    def _check(self, status: int):
+        if status >= 0 or status == _BROKEN_OFF:
+            return
+        broken = self.library.bb_broken(self.handle).decode()
+        self.reopen()
+        raise AcceleratorError({
+            -1: f"the core did not answer a command within {WATCHDOG} cycles",
+            -2: "the core gave a response that no command asked for",
+            -3: f"the core broke a rule of the memory's bus: {broken}",
+        }[status])
 
     def close(self):
         if self.handle:
