@@ -25,6 +25,7 @@ from cocotb_tools import runner
 from cocotb_tools.check_results import get_results
 
 from backbeat.backends.build import compiler, find_verilator, run_tool
+from backbeat.files import sum_of
 from backbeat_rtl.verilog import to_verilog
 
 __all__ = ["BUILD", "Simulation", "drive", "pack", "seed", "unpack"]
@@ -83,9 +84,9 @@ class _Verilator(runner.Verilator):
 def _compiled(top: str, verilog: str, waves: bool, flags=(), runtime: Path | None = None) -> Path:
     """The directory with that module's simulator, built on first use.
 
-    Two processes that want the same build it once; what an interrupted one has left is thrown away.
-    ``flags`` are for Verilator, besides :data:`FLAGS`. ``runtime`` is the directory of another module:
-    the objects of Verilator's own sources are taken from there.
+    Two processes that want the same build it once; what an interrupted one has left, or somebody has
+    damaged, is thrown away. ``flags`` are for Verilator, besides :data:`FLAGS`. ``runtime`` is the
+    directory of another module: the objects of Verilator's own sources are taken from there.
     """
     flags = [*FLAGS, *flags]
     ports = re.search(rf"^module {top}\(([^)]*)\);", verilog, re.MULTILINE)[1].split(",")
@@ -98,7 +99,7 @@ def _compiled(top: str, verilog: str, waves: bool, flags=(), runtime: Path | Non
     BUILD.mkdir(parents=True, exist_ok=True)
     with open(BUILD / f"{directory.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (directory / "built").exists():
+        if not _whole(directory):
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir()
             source, visible = directory / "top.v", directory / "ports.vlt"
@@ -108,8 +109,18 @@ def _compiled(top: str, verilog: str, waves: bool, flags=(), runtime: Path | Non
             _Verilator(runtime).build(
                 sources=[visible, source], hdl_toplevel=top, build_dir=directory, waves=waves,
                 build_args=flags, timescale=("1ns", "1ps"), log_file=directory / "build.log")
-            (directory / "built").touch()
+            (directory / "built").write_text(json.dumps({
+                path.name: sum_of(path) for path in (directory / top, *directory.glob("verilated*.o"))}))
     return directory
+
+
+def _whole(directory: Path) -> bool:
+    """Whether a build is complete, and what is run or linked of it is as it was built."""
+    try:
+        sums = json.loads((directory / "built").read_text())
+        return bool(sums) and all(sum_of(directory / name) == sum for name, sum in sums.items())
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _inputs(directory: Path, top: str) -> list[str]:

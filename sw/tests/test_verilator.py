@@ -1,6 +1,7 @@
 """Backend verilator: the RTL in process, its cache, and what happens when something is missing."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -209,3 +210,35 @@ def test_two_processes_build_one_library(tmp_path):
     assert [p.communicate(timeout=300)[0] for p in processes] == [b"27\n"] * 2
     assert len(list(tmp_path.glob("*.so"))) == 1
     assert not list(tmp_path.glob("build-*")), "work directories are removed"
+
+
+def tiny(tmp_path):
+    """A library that is compiled in seconds, through the same cache as all, and what it answers."""
+    main = tmp_path / "tiny.cpp"
+    main.write_text('#include "VTiny.h"\n'
+                    'extern "C" int answer() { VTiny tiny; tiny.a = 20; tiny.eval(); return tiny.q; }\n')
+    design = build.Design("Tiny", lambda: "module Tiny(input [7:0] a, output [7:0] q);\n"
+                                          "  assign q = a + 8'd22;\nendmodule\n")
+    library = build.cached_library("tiny", [design], main, [])
+    # In a process of its own, which the library might end if it is damaged.
+    answer = subprocess.run([sys.executable, "-c", "import ctypes, sys\n"
+                             "print(ctypes.CDLL(sys.argv[1]).answer())", library],
+                            capture_output=True, text=True)
+    assert answer.stdout == "42\n", answer
+    return library
+
+
+def test_damaged_library_is_built_anew(tmp_path, monkeypatch, capfd):
+    """Cut off, or one bit of it changed; loading either might end the process."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for path in build.cache_directory().glob("verilated*"):     # need not be compiled again
+        shutil.copy(path, cache)
+    monkeypatch.setenv("BACKBEAT_CACHE", str(cache))
+    library = tiny(tmp_path)
+    whole = library.read_bytes()
+    assert tiny(tmp_path) == library and not capfd.readouterr().err, "a whole one is taken as it is"
+    for damaged in (whole[:len(whole) // 2], whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:]):
+        library.write_bytes(damaged)
+        assert tiny(tmp_path) == library and len(library.read_bytes()) == len(whole)
+        assert "is not as it was built" in capfd.readouterr().err

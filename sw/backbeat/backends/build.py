@@ -22,6 +22,7 @@ from backbeat_rtl.config import Config
 from backbeat_rtl.verilog import cfu_verilog
 
 from ..errors import ToolError
+from ..files import is_whole, remember
 
 __all__ = ["Design", "cache_directory", "cached_library", "cfu_design", "compiler", "find_verilator",
            "hardware_sources", "include_directory", "run_tool", "simulator_library", "verilator_version"]
@@ -148,10 +149,10 @@ def _runtime(include: Path, work: Path) -> list[Path]:
     for name in "verilated", "verilated_threads":
         target = cache / f"{name}-{key}.o"
         with _locked(cache / f"{name}-{key}.lock"):
-            if not target.exists():
+            if not is_whole(target):
                 run_tool([cxx, "-c", *CXX_FLAGS, "-I", include, "-I", include / "vltstd",
                           include / f"{name}.cpp", "-o", work / target.name], f"compiling {name}.cpp")
-                os.replace(work / target.name, target)
+                remember(work / target.name, target)
         objects.append(target)
     return objects
 
@@ -188,7 +189,7 @@ def _build(designs: Sequence[Design], main: Path, target: Path, work: Path, flag
         objects = [*pool.map(compile_one, sources), *runtime.result()]
     library = work / target.name
     run_tool([cxx, "-shared", *objects, "-pthread", "-o", library], "linking the simulator")
-    os.replace(library, target)
+    remember(library, target)
 
 
 def hardware_sources() -> list[str]:
@@ -199,6 +200,9 @@ def hardware_sources() -> list[str]:
 def cached_library(name: str, designs: Sequence[Design], main: Path, depends: Sequence[str],
                    flags: Sequence[str] = ()) -> Path:
     """A shared library of Verilated designs and the C++ that drives them, cached or built now.
+
+    A cached one that is not as it was built, by its checksum, is built anew: loading it might end the
+    process.
 
     Parameters
     ----------
@@ -225,11 +229,14 @@ def cached_library(name: str, designs: Sequence[Design], main: Path, depends: Se
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     target = cache / f"{name}-{key}.so"
-    if target.exists():
+    if is_whole(target):
         return target
     with _locked(cache / f"{name}-{key}.lock"):
-        if not target.exists():
+        if not is_whole(target):
             console = Console(stderr=True)
+            if target.exists():
+                console.print(f"backbeat: {target} is not as it was built: making it anew",
+                              soft_wrap=True)
             with (console.status(f"Compiling {name} for simulation (once, about a minute)"),
                   tempfile.TemporaryDirectory(dir=cache, prefix="build-") as work):
                 _build(designs, main, target, Path(work), flags)
