@@ -417,7 +417,7 @@ def test_stopped_command_leaves_a_run_that_goes_on_to_the_same_weights(monkeypat
         [sys.executable, "-m", "backbeat", "train", *options, "--epochs", "1000", "--workers", "1",
          "--out", out], stdout=subprocess.PIPE, text=True, start_new_session=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"})
-    watchdog = threading.Timer(60, process.kill)
+    watchdog = threading.Timer(600, process.kill)      # so long only on a machine that is busy otherwise
     watchdog.start()
     for line in process.stdout:
         if line.startswith("epoch" if after else "batch"):

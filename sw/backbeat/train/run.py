@@ -2,12 +2,13 @@
 
 import io
 import json
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from ..files import write_atomically
+from ..files import tidy, write_atomically
 from .curves import curves
 from .distributed import Ranks
 from .settings import Settings
@@ -44,7 +45,12 @@ class Run:
                              f"{self.directory}, or begin anew with --overwrite")
         for path in (self.checkpoint, self.picture):
             path.unlink(missing_ok=True)
+        self._tidy()
         return self._write(settings)
+
+    def _tidy(self):
+        for path in (self.config, self.metrics, self.checkpoint, self.picture):
+            tidy(path)
 
     def write_settings(self, settings: Settings, ranks: Ranks | None = None):
         (ranks or Ranks()).first(lambda: self._write(settings))
@@ -71,6 +77,7 @@ class Run:
         for path in (self.config, self.checkpoint):
             if not path.exists():
                 raise FileNotFoundError(f"no run to resume in {self.directory}: no {path.name}")
+        self._tidy()
         return self.config.read_bytes()
 
     def save(self, trainer: Trainer):
@@ -92,6 +99,11 @@ class Run:
         """
         data = io.BytesIO(trainer.ranks.first(self.checkpoint.read_bytes))
         try:
+            # PyTorch takes a tensor whose bits have changed; the archive's checksums do not.
+            with zipfile.ZipFile(data) as archive:
+                if damaged := archive.testzip():
+                    raise zipfile.BadZipFile(damaged)
+            data.seek(0)
             state = torch.load(data, weights_only=True)
         except Exception as error:  # zip, pickle and tensors each have their own
             raise ValueError(f"{self.checkpoint} is broken ({type(error).__name__})") from error
