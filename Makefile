@@ -9,7 +9,8 @@ RISCV  := .venv/.riscv
 
 export BACKBEAT_CACHE ?= $(CURDIR)/$(BUILD)/cache
 
-.PHONY: help setup train test sim waves waves-update formal mutate soak rtl isa bench bench-scalesim bench-soc compare \
+.PHONY: help setup train test sim waves waves-update formal mutate coverage verification faults soak rtl isa bench \
+	bench-scalesim bench-soc compare \
 	numerics synth soc soc-litex serve bitstream load synth-soc pe-netlist cfu-playground lint doctor clean
 
 help:
@@ -30,6 +31,7 @@ help:
 	@echo "make formal          proves the RTL's properties (T=name, ARGS=--faults)"
 	@echo "make mutate          how many small faults of the Verilog the test benches notice (T=name)"
 	@echo "make soak            thousands more random products (SEED=..., PRODUCTS=...)"
+	@echo "make faults          errors, silence, resets, garbage, kills: seen to end well (ARGS='--only reset')"
 	@echo "make isa             regenerate docs/isa.md and the C headers"
 	@echo "make lint | doctor | clean"
 
@@ -65,6 +67,10 @@ waves-update: setup
 
 soak: setup
 	$(BIN)/python -m tb.soak --config $(CONFIG) $(if $(SEED),--seed $(SEED)) $(if $(PRODUCTS),--products $(PRODUCTS))
+
+# What goes wrong ends in an error or in the right result, see docs/verification.md.
+faults: setup
+	$(BIN)/python -m tb.faults $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 rtl: setup
 	$(BIN)/backbeat verilog --config $(CONFIG) --out $(BUILD)/rtl/$(CONFIG)/cfu.v $(ARGS)

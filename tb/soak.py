@@ -14,16 +14,14 @@ import numpy as np
 from rich.progress import Progress
 
 import backbeat
-from backbeat.device import Chain, collect
+from backbeat.device import Chain
 from backbeat.memory import BASE, Memory
-from backbeat.products import Lowered
-from backbeat.program import Result
 from backbeat_rtl import isa
 from backbeat_rtl.config import Config
-from backbeat_rtl.descriptor_model import run_chain
 from backbeat_rtl.isa import Error
 
 from .products import Trial, random_convolution, random_gemm
+from .witness import DECERR, SLVERR, Witness, nothing
 
 __all__ = ["STRETCH", "campaign"]
 
@@ -38,7 +36,6 @@ CONVOLUTIONS = 0.4
 #: Bytes of device memory, all of them compared after each chain; of operands and results of a chain
 #: no more are begun beyond so many.
 SIZE, FULL = 1 << 24, 1 << 21
-SLVERR, DECERR = 2, 3
 
 
 def _trial(rng, config: Config) -> Trial:
@@ -71,123 +68,39 @@ def _memory(rng) -> Memory:
                   int(interval * rng.choice([0, 0.05, 0.4])), SIZE)
 
 
-class _Witness:
-    """Between driver and core: what a chain leaves in memory, against its model.
-
-    Attributes
-    ----------
-    faulty : bool
-        The next chain is to meet a word that errs.
-    fault : (int, int, Error) or None
-        The words, and what errs, of the last chain.
-    result : ChainResult
-        The model's, of the last chain.
-    """
+class _Fault:
+    """Has a word of memory that a chain needs err; see :attr:`.Witness.arm`."""
 
     def __init__(self, backend, rng):
-        self.backend, self.rng, self.ring = backend, rng, backend._ring
-        self.faulty, self.chain, self.fault = False, None, None
-        backend._ring = self        # what carries out a chain and waits for its end
+        self.backend, self.rng = backend, rng
 
-    def __call__(self, chain: Chain) -> tuple[int, int]:
-        self.chain, self.fault = chain, self._aim(chain) if self.faulty else None
-        self.expected = self.backend.arena.image.copy()
-        self.result = run_chain(self.expected, chain.address, self.backend.config, BASE,
-                                [self.fault] if self.fault else [])
-        if self.fault:
-            begin, end, error = self.fault
-            self.backend.fault(begin, end, int(self.rng.choice([SLVERR, DECERR])),
-                               error == Error.BUS_READ, error == Error.BUS_WRITE)
-        out = self.ring(chain)
-        self.backend.fault()
-        return out
-
-    def _aim(self, chain: Chain) -> tuple[int, int, Error]:
-        """A word of a descriptor, operand or result; now and then one that nobody needs."""
-        entry = chain.entries[self.rng.integers(len(chain.entries))]
-        d = isa.decode_descriptor(self.backend.arena.rows(entry.address, 1, 4 * isa.DESCRIPTOR_WORDS)
-                                  [0].tobytes())
-        m, n, _ = entry.job.shape
-        spans = [(BASE, self.backend.arena.used, None),
-                 (entry.address, 4 * isa.FETCHED_WORDS, Error.BUS_READ),
-                 (entry.address + 4 * isa.RECORD_WORD, 16, Error.BUS_WRITE),
-                 (entry.c, m * entry.c_pitch, Error.BUS_WRITE)]
-        spans += [(d[name], d[f"{name}_pitch"] * rows, Error.BUS_READ)
-                  for name, (rows, _) in zip("ab", entry.job.stored, strict=True)
-                  if not d[f"gather_{name}"] and not (name == "b" and d["b_group"])]
-        if d["requantise"]:
-            spans.append((d["table"], 16 * n, Error.BUS_READ))
-        if d["sums"]:
-            spans.append((d["sums_address"], 4 * n, Error.BUS_WRITE))
-        begin, size, error = spans[self.rng.integers(len(spans))]
-        word = begin + int(self.rng.integers(size)) // 8 * 8
-        return word, word + 8, error or Error(self.rng.choice([Error.BUS_READ, Error.BUS_WRITE]))
-
-    def difference(self) -> str:
-        """Where memory is not as the model left it; empty if nowhere.
-
-        Free are the times of a record, and what is to be written of a descriptor that failed.
-        """
-        rows, image = self.backend.arena.rows, self.backend.arena.image
-        expected = type(self.backend.arena)(self.expected)
-        for number, entry in enumerate(self.chain.entries[:self.result.completed + 1]):
-            free = [(entry.address + 4 * (isa.RECORD_WORD + 2), 1, 8, 8)]
-            if number == self.result.completed:
-                m, n, _ = entry.job.shape
-                free = [(entry.c, m, entry.c_pitch, n * entry.job.result_bytes)]
-                free += [(entry.sums, 1, 4 * n, 4 * n)] if entry.job.sums else []
-                if self.result.error == Error.BUS_WRITE:
-                    free.append((entry.address + 4 * isa.RECORD_WORD, 1, 16, 16))
-            for address, count, pitch, width in free:
-                expected.rows(address, count, pitch)[:, :width] = rows(address, count, pitch)[:, :width]
-        wrong = np.flatnonzero(image != self.expected)
-        if not wrong.size:
-            return ""
-        first = wrong[0]
-        return (f"{wrong.size} bytes of memory differ, the first at {BASE + first:#x}: got "
-                f"{image[first]:#x}, expected {self.expected[first]:#x}")
+    def __call__(self, chain: Chain):
+        begin, end, error = fault = _aim(self.backend, self.rng, chain)
+        self.backend.fault(begin, end, int(self.rng.choice([SLVERR, DECERR])),
+                           error == Error.BUS_READ, error == Error.BUS_WRITE)
+        return lambda: self.backend.fault() or [fault]
 
 
-def _carry_out(acc: backbeat.Accelerator, witness: _Witness, trials: list[Trial]):
-    """Compares results, or the error of a fault, and memory.
-
-    Raises
-    ------
-    AssertionError
-    """
-    products = [trial.product for trial in trials]
-    try:
-        results, error = acc.run(products), None
-    except backbeat.AcceleratorError as caught:
-        results, error = [], caught
-    model, chain = witness.result, witness.chain
-    assert len(chain.entries) == len(trials), "not every product goes through memory"
-    difference = witness.difference()
-    assert not difference, f"{difference}, the error is {error}"
-    if error is None:
-        assert not model.error, f"no error, expected {model.error.name}"
-        maxima = [stats.max_abs for stats in acc.products]
-    else:
-        assert model.error == error.code, f"{error}, expected {model.error.name}"
-        number = chain.find(model.failed)
-        assert f"descriptor {number + 1} of {len(trials)} at {model.failed:#x}" in str(error), (
-            f"{error}, expected descriptor {number + 1}")
-        assert number == model.completed
-        done = collect(Chain(chain.address, chain.entries[:number]), witness.backend.arena)
-        results = [_finished(product.lower(8), result)
-                   for product, result in zip(products, done, strict=False)]
-        maxima = [result.stats.max_abs for result in done]
-    for number, (trial, result, largest) in enumerate(zip(trials, results, maxima, strict=False)):
-        difference = trial.difference(result)
-        assert not difference, f"{difference}, in number {number} of the chain: {trial}"
-        assert largest == trial.max_abs, (f"max_abs is {largest}, expected {trial.max_abs}, in number "
-                                          f"{number} of the chain: {trial}")
-
-
-def _finished(lowered: Lowered, result: Result):
-    """What the driver makes of a result."""
-    c = lowered.finish(result.c)
-    return (c, result.sums) if lowered.job.sums else c
+def _aim(backend, rng, chain: Chain) -> tuple[int, int, Error]:
+    """A word of a descriptor, operand or result; now and then one that nobody needs."""
+    entry = chain.entries[rng.integers(len(chain.entries))]
+    d = isa.decode_descriptor(backend.arena.rows(entry.address, 1, 4 * isa.DESCRIPTOR_WORDS)
+                              [0].tobytes())
+    m, n, _ = entry.job.shape
+    spans = [(BASE, backend.arena.used, None),
+             (entry.address, 4 * isa.FETCHED_WORDS, Error.BUS_READ),
+             (entry.address + 4 * isa.RECORD_WORD, 16, Error.BUS_WRITE),
+             (entry.c, m * entry.c_pitch, Error.BUS_WRITE)]
+    spans += [(d[name], d[f"{name}_pitch"] * rows, Error.BUS_READ)
+              for name, (rows, _) in zip("ab", entry.job.stored, strict=True)
+              if not d[f"gather_{name}"] and not (name == "b" and d["b_group"])]
+    if d["requantise"]:
+        spans.append((d["table"], 16 * n, Error.BUS_READ))
+    if d["sums"]:
+        spans.append((d["sums_address"], 4 * n, Error.BUS_WRITE))
+    begin, size, error = spans[rng.integers(len(spans))]
+    word = begin + int(rng.integers(size)) // 8 * 8
+    return word, word + 8, error or Error(rng.choice([Error.BUS_READ, Error.BUS_WRITE]))
 
 
 def campaign(config: str, seed: int, products: int, first: int = 0, advance=lambda count: None) -> dict:
@@ -215,7 +128,7 @@ def campaign(config: str, seed: int, products: int, first: int = 0, advance=lamb
         rng = np.random.default_rng([seed, begin])
         memory, pauses = _memory(rng), float(rng.choice(PAUSES))
         with backbeat.open("verilator", config, memory) as acc:
-            witness = _Witness(acc._backend, rng)
+            witness, fault = Witness(acc), _Fault(acc._backend, rng)
             # Nothing may depend on what memory happens to hold.
             witness.backend.arena.image[:] = np.frombuffer(rng.bytes(SIZE), np.uint8)
             acc._backend.stall(int(rng.integers(1, 2**63)), pauses)
@@ -223,17 +136,17 @@ def campaign(config: str, seed: int, products: int, first: int = 0, advance=lamb
             while done < end:
                 trials = _chain(rng, acc.config, end - done)
                 try:
-                    witness.faulty = rng.random() < FAULTS
-                    _carry_out(acc, witness, trials)
+                    witness.arm = fault if rng.random() < FAULTS else nothing
+                    witness.carry_out(trials)
                     counts["chains"] += 1
                     if witness.result.error:
                         counts["faults"] += 1
-                        witness.faulty = False      # and the core works again
-                        _carry_out(acc, witness, trials)
+                        witness.arm = nothing       # and the core works again
+                        witness.carry_out(trials)
                 except (AssertionError, backbeat.AcceleratorError, LookupError) as error:
                     raise AssertionError(
                         f"{error}; in products {done} to {done + len(trials) - 1}, {memory}, pauses "
-                        f"{pauses}, fault {witness.fault}; replay with python -m tb.soak --config "
+                        f"{pauses}, faults {witness.faults}; replay with python -m tb.soak --config "
                         f"{config} --seed {seed} --first {begin} --products "
                         f"{done + len(trials) - begin}") from error
                 done += len(trials)
