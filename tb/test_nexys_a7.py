@@ -30,38 +30,16 @@ from .memory_image import Arena, differences
 
 try:
     from fpga import nexys_a7, soc_sim
+
+    from .running_soc import CONFIG, Running
     find_toolchain()
 except ToolError as error:
     pytest.skip(f"the SoC needs more: {error}", allow_module_level=True)
 
-CONFIG = "4x4"
 #: Where the chains' memory begins, and its bytes: all of it crosses the bridge twice.
 BASE, SIZE = 0x4100_0000, 1 << 15
 #: Where the SoC's memory ends.
 MEMORY_END = 0x4800_0000
-
-
-class Running:
-    """A SoC that is being simulated; ``address`` is what ``backbeat.open`` wants."""
-
-    def __init__(self, firmware: bytes):
-        self.folder = nexys_a7.simulation(CONFIG)
-        self.process = soc_sim.start(self.folder, nexys_a7.words(firmware), 0, text=True,
-                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        first = self.process.stdout.readline()
-        assert first.startswith("listening on localhost:"), first + self.process.stderr.read()
-        self.port = int(first.split(":")[1])
-        self.address = f"litex:socket://localhost:{self.port}"
-
-    def end(self, seconds=20) -> tuple[str, str]:
-        """Waits until it has ended; its outputs."""
-        try:
-            out = self.process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
-        assert self.process.returncode == 0
-        return out
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +145,8 @@ def test_training_gives_the_bits_of_the_model(soc):
         with backbeat.open(f"litex:localhost:{port}") as acc, backbeat.open("model", CONFIG) as model:
             np.testing.assert_array_equal(trained(acc), trained(model))
             assert acc.stats.products >= 15
+            assert listening(server.pid) in ({("127.0.0.1", port)}, {("::1", port)}), (
+                "unless it is told otherwise, nobody else gets at the SoC")
     finally:
         server.terminate()
         server.wait(20)
@@ -177,6 +157,28 @@ def test_core_sees_the_commands_of_the_program_and_no_others():
     firmware = nexys_a7.firmware(nexys_a7.simulation(CONFIG), Path(__file__).with_name("soc_commands.c"))
     out, _ = Running(firmware).end()
     assert "error 0 value 0 wrong 0" in out, out
+
+
+def listening(pid: int) -> set[tuple[str, int]]:
+    """Addresses and ports at which a process waits for connections over TCP, as the kernel has them."""
+    sockets = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            sockets.add(os.readlink(entry))
+    found = set()
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == "0A" and f"socket:[{rest[5]}]" in sockets:
+                address, port = local.split(":")
+                raw = b"".join(bytes.fromhex(address[at:at + 8])[::-1]
+                               for at in range(0, len(address), 8))
+                found.add((socket.inet_ntop(family, raw), int(port, 16)))
+    return found
+
+
+def test_simulation_is_reached_from_this_machine_only(soc):
+    assert listening(soc.process.pid) == {("127.0.0.1", soc.port)}
 
 
 def test_second_simulation_on_a_port_says_so(soc):

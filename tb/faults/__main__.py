@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from backbeat.cli.options import table_console
+from backbeat.errors import ToolError
 from backbeat.files import write_atomically
 
 from ..harness import BUILD
@@ -33,11 +34,16 @@ def one(name: str, config: str, seed: int, short: bool, progress: Progress) -> d
     task = progress.add_task(f"{name} {config}", total=None)
     tally, start = Tally(lambda done, total: progress.update(task, completed=done, total=total)), (
         time.monotonic())
-    carry_out(name, config, seed, tally, short)
+    missing = ""
+    try:
+        carry_out(name, config, seed, tally, short)
+    except ToolError as error:
+        missing = str(error)
     progress.remove_task(task)
     return {"name": name, "config": config, "says": CAMPAIGNS[name].says, "positions": tally.positions,
             "faults": tally.faults, "failures": tally.failures,
-            "seconds": round(time.monotonic() - start, 1), "seed": seed, "short": short}
+            "seconds": round(time.monotonic() - start, 1), "seed": seed, "short": short,
+            "missing": missing}
 
 
 def main():
@@ -66,11 +72,13 @@ def main():
             results.append(one(name, config, options.seed, options.short, progress))
     table = Table("campaign", "config", "positions", "faults", "failures", "seconds")
     for r in results:
-        colour = "red" if r["failures"] else "green"
+        colour = "red" if r["failures"] else "yellow" if r["missing"] else "green"
         table.add_row(r["name"], r["config"], f"{r['positions']:,}", f"{r['faults']:,}",
                       f"[{colour}]{len(r['failures'])}[/]", f"{r['seconds']:.1f}")
     console.print(table)
     for r in results:
+        if r["missing"]:
+            console.print(f"{r['name']} was left out: {r['missing']}", markup=False, soft_wrap=True)
         for failure in r["failures"]:
             console.print(f"\n[bold]{r['name']} {r['config']}[/]: ", end="")
             console.print(failure, markup=False, highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import bus, reset, training, words
+from . import bus, link, reset, training, words
 from .tally import Enough, Tally
 
 __all__ = ["CAMPAIGNS", "Campaign", "carry_out"]
@@ -46,11 +46,18 @@ CAMPAIGNS = {campaign.name: campaign for campaign in (
     Campaign("words", words.words),
     Campaign("doorbells", words.doorbells),
     Campaign("training-kills", training.kills, ("4x4",)),
+    Campaign("link", link.link, ("4x4",)),
 )}
 
 
 def carry_out(name: str, config: str, seed: int, tally: Tally, short: bool = False):
-    """A campaign, until it is over or has failed often enough; the same whichever others are run."""
+    """A campaign, until it is over or has failed often enough; the same whichever others are run.
+
+    Raises
+    ------
+    ToolError
+        It needs something that is not installed.
+    """
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), zlib.crc32(config.encode())])
     try:
         CAMPAIGNS[name].run(config, rng, tally, short)

@@ -16,9 +16,9 @@ __all__ = ["kills"]
 
 #: Kills of a whole campaign and of a short one.
 KILLS, SHORT = 20, 4
-#: Checkpoints that a process may write before it is killed, at most: 12 are written in an epoch, so the
-#: run is long enough for all of them.
-MOST, EPOCHS = 4, 8
+#: Checkpoints that a process has written when it is killed: one when it begins or goes on, then one for
+#: each step. An epoch has 12 steps, so the run is long enough for all of them.
+WRITTEN, EPOCHS, SHORT_EPOCHS = (0, 2, 3, 4, 5), 10, 2
 #: Seconds behind a checkpoint in which the kill falls: a step and the writing of the next one.
 BEHIND = 0.05
 
@@ -37,13 +37,14 @@ def kills(config: str, rng, tally: Tally, short: bool = False):
     with tempfile.TemporaryDirectory() as folder:
         whole, run = Path(folder) / "whole", Path(folder) / "run"
         begin = ["--task", "digits-mlp", "--backend", "model", "--config", config, "--batch", "128",
-                 "--epochs", str(1 if short else EPOCHS), "--seed", str(int(rng.integers(2**16)))]
+                 "--epochs", str(SHORT_EPOCHS if short else EPOCHS),
+                 "--seed", str(int(rng.integers(2**16)))]
         assert _finished(context, [*begin, "--out", str(whole)]), "the undisturbed run failed"
         done = 0
         while done < count:
             arguments = _next(begin, run)
             process = context.Process(target=_train, args=(arguments,))
-            most = int(rng.integers(MOST if (run / "checkpoint.pt").exists() else 2))
+            most = int(rng.choice(WRITTEN))
             with tally.position(f"kill {done} of {begin}"):
                 process.start()
                 _wait_for(process, run / "checkpoint.pt", most)
