@@ -229,6 +229,7 @@ class Fake:
 @pytest.fixture
 def goldens(tmp_path, monkeypatch):
     monkeypatch.setattr(waves, "GOLDENS", tmp_path / "golden")
+    monkeypatch.setattr(waves, "DRAWINGS", tmp_path / "waves")
     return tmp_path / "golden"
 
 

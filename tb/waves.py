@@ -7,10 +7,10 @@ Runs the scenarios of :mod:`tb.wave_scenarios` and holds every cycle of the port
 import argparse
 import contextlib
 import io
+import json
 import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
+from backbeat.files import write_atomically
 from backbeat_rtl.cfu import Cfu
 
 from .harness import Simulation
@@ -173,23 +174,8 @@ def update(scenario: Scenario, recorder: Recorder) -> str:
         what = str(difference or "only its text has changed")
     except GoldenError:
         what = "could not be read" if path.exists() else "new"
-    _write(path, text)
+    write_atomically(path, text.encode("ascii"))
     return f"{scenario.name}: {what}"
-
-
-def _write(path: Path, text: str):
-    """Whoever reads meanwhile sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="ascii", newline="\n", dir=path.parent,
-                                     prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
 
 
 def main(arguments: "list[str] | None" = None) -> int:
@@ -197,6 +183,8 @@ def main(arguments: "list[str] | None" = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tb.waves", description="waveform regression")
     parser.add_argument("scenario", nargs="*", help="all if none is named")
     parser.add_argument("--update", action="store_true", help="rewrite the goldens")
+    parser.add_argument("--json", type=Path, default=DRAWINGS.with_suffix(".json"),
+                        help="of a comparison: its scenarios and problems")
     options = parser.parse_args(arguments)
     os.environ.setdefault("SEED", "0")      # the harness wants one; scenarios have their own
     console, began = Console(soft_wrap=True, highlight=False), time.perf_counter()
@@ -220,6 +208,9 @@ def main(arguments: "list[str] | None" = None) -> int:
         said.append("all as in their goldens")
     console.print(f"{_count(scenarios, 'scenario')} in {time.perf_counter() - began:.0f} s: "
                   f"{', '.join(said)}", markup=False)
+    if not options.update:
+        found = {"scenarios": [scenario.name for scenario in scenarios], "problems": problems}
+        write_atomically(options.json, (json.dumps(found, indent=1) + "\n").encode())
     if problems and not options.update:
         console.print("If it is meant: `make waves-update`, and review what git shows of tb/golden")
     return bool(problems)
