@@ -19,6 +19,8 @@ __all__ = ["SIZE", "Core", "product_commands", "some"]
 
 #: Bytes of device memory: all of them are compared after each chain.
 SIZE = 1 << 16
+#: Bytes of a chain's operands and results: a fault in each of its cycles takes the square of them.
+LARGEST_CHAIN = 1500
 #: Chances of a pause per cycle, on all channels.
 PAUSES = (0, 0, 0.1, 0.5)
 #: Products that are made after a fault, in turn.
@@ -58,7 +60,7 @@ class Core:
         """Products that fit the memory as one chain, a convolution among them at times."""
         while True:
             made = [self._trial() for _ in range(count)]
-            if sum(trial.product.lower(8).job.compulsory_bytes for trial in made) < SIZE // 8:
+            if sum(trial.product.lower(8).job.compulsory_bytes for trial in made) < LARGEST_CHAIN:
                 return made
 
     def _trial(self) -> Trial:

@@ -16,7 +16,7 @@ from .tally import Tally
 __all__ = ["door_pin", "door_reset", "port_pin", "port_reset"]
 
 #: Products, or chains, of a whole campaign, and moments that a short one tries.
-ROUNDS, SHORT = 8, 60
+ROUNDS, SHORT = 6, 60
 #: Cycles after a product's end that are tried, too.
 BEHIND = 20
 #: Largest size of products through the door: each of their commands takes a cycle at least.
