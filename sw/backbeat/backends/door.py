@@ -243,7 +243,7 @@ class DoorBackend(abc.ABC):
                 where = (f"descriptor {number + 1} of {len(chain.entries)} at {failed:#x} ({job.op} of "
                          f"M, N, K = {job.shape}): ")
         self.recover()
-        if error == Error.TIMEOUT:
+        if chain is not None:
             self.unsettled = not self._settled()
         raise AcceleratorError(f"{where}the core reports {Error(error).name} "
                                f"({ERRORS[Error(error)]}): value {value:#x}", Error(error), value)
