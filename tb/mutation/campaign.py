@@ -161,7 +161,7 @@ class Campaign:
         ).hexdigest()
 
     def known(self) -> dict[int, Outcome]:
-        """Outcomes of a run that was broken off, by number."""
+        """Outcomes of an earlier run by number; what has survived is tried again."""
         try:
             kept = json.loads((self.work / "outcomes.json").read_text())
         except (FileNotFoundError, ValueError):
@@ -169,7 +169,8 @@ class Campaign:
         if kept["key"] != self._key:
             return {}
         numbered = {mutant.number: mutant for mutant in self.mutants}
-        return {number: Outcome(numbered[number], fate, by) for number, fate, by in kept["outcomes"]}
+        return {number: Outcome(numbered[number], fate, by) for number, fate, by in kept["outcomes"]
+                if fate != "survived"}
 
     def keep(self, outcomes: Iterable[Outcome]):
         """What :meth:`known` will return."""

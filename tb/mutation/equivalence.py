@@ -7,6 +7,13 @@ from .mutants import READ, Mutant
 
 __all__ = ["is_equivalent"]
 
+#: A constant that becomes what it has been is no change at all.
+_SAME = """
+{read}
+write_rtlil before.il
+{mutation}
+write_rtlil after.il
+"""
 _MITER = """
 {read}
 design -save base
@@ -61,9 +68,17 @@ def is_equivalent(work: Path, mutant: Mutant, top: str, whole: bool, seconds: fl
     folder.mkdir(exist_ok=True)
     (folder / "module.v").write_bytes((work / "module.v").read_bytes())
     (folder / "none.v").write_text(_NONE)
+    read = READ.format(top=top)
+    try:
+        yosys(folder, _SAME.format(read=read, mutation=mutant.command), "after.il", seconds)
+        before, after = ((folder / f"{when}.il").read_text() for when in ("before", "after"))
+        if before == after:
+            return True
+    except Stopped:
+        pass
     for module, alone in [(mutant.module, _CUT), *([(top, _WHOLE)] if whole else [])]:
         name = f"\\{module}"
-        script = _MITER.format(read=READ.format(top=top), mutation=mutant.command, module=name,
+        script = _MITER.format(read=read, mutation=mutant.command, module=name,
                                alone=alone.format(module=name))
         try:
             yosys(folder, script, "miter.aig", seconds)
