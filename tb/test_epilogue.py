@@ -145,4 +145,5 @@ async def values_match_model(dut, rng):
                 f"phase {phase}, value {n}: acc={acc[n]} (bias, multiplier, shift)="
                 f"{[entry[n] for entry in entries]} index={index[n]} {s}: got {found}, "
                 f"expected {expected[n]}")
+        assert got["o_max_abs"][0] == 0, f"max_abs as phase {phase} begins"
         assert got["o_max_abs"][-1] == max(map(abs, acc)), f"max_abs of phase {phase}"
