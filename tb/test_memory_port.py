@@ -9,7 +9,7 @@ from cocotb.triggers import ClockCycles
 
 from backbeat.program import collect, compile_job
 from backbeat_rtl.descriptor_model import ChainResult, run_descriptor
-from backbeat_rtl.isa import DESCRIPTOR_WORDS, FETCHED_WORDS, DescriptorOp, Op, Read, Write
+from backbeat_rtl.isa import DESCRIPTOR_WORDS, FETCHED_WORDS, DescriptorOp, Op, Read, Write, encode
 
 from .commands import command, commands_of
 from .descriptors import random_chain
@@ -268,3 +268,36 @@ async def stores_wait_while_hundreds_of_runs_go_on(dut, rng):
     holding = cocotb.start_soon(hold_back())
     await host.carry_out(chain, "long")
     assert holding.done(), "the product was complete before writes went on"
+
+
+@pytest.mark.parametrize("config", ["4x4", "4x14"])
+def test_counters_say_what_waited_for_memory(config):
+    CORES[config].run(counters_say_what_waited, config=config)
+
+
+async def counters_say_what_waited(dut, rng, config):
+    """The same products, first as fast as can be: what is only busy does not wait, what waits is busy,
+    and a slow memory is waited for longer."""
+    host = start(dut, config, rng)
+    c = host.config
+    assert await host.get(Read.SIZE) == [encode(
+        "SIZE", depth=c.depth, tiles=c.tiles, banks=c.banks, memory=1)]
+    counters = (Read.CYCLES, Read.LOAD_BUSY, Read.LOAD_WAIT, Read.RUN_WAIT, Read.STORE_BUSY,
+                Read.STORE_WAIT)
+    results, waits = 0, []
+    while results < 1000:       # of few there may be none that waits
+        chain = random_chain(rng, c, count=5, largest=60)
+        results = sum(d.fields["m"] * d.fields["n"] for d in chain.descriptors
+                      if d.fields["op"] == DescriptorOp.GEMM)
+    model = chain.run()
+    for chance in (0, 0.7):
+        host.ram.stall(chance)
+        before = await host.get(*counters)
+        await host.carry_out(chain, f"pauses {chance}", model)
+        after = await host.get(*counters)
+        cycles, load, load_wait, run_wait, store, store_wait = (
+            (b - a) % 2**32 for a, b in zip(before, after, strict=True))
+        assert load_wait < load < cycles and store_wait < store < cycles and run_wait < cycles, (
+            f"pauses {chance}: {load_wait} of {load}, {store_wait} of {store}, {run_wait} in {cycles}")
+        waits.append((load_wait, run_wait, store_wait))
+    assert all(fast < slow for fast, slow in zip(*waits, strict=True)), f"{waits}: {chain}"
