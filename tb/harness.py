@@ -28,6 +28,8 @@ from backbeat.backends.build import compiler, find_verilator, run_tool
 from backbeat.files import sum_of
 from backbeat_rtl.verilog import to_verilog
 
+from .coverage import record
+
 __all__ = ["BUILD", "Simulation", "drive", "pack", "seed", "unpack"]
 
 BUILD = Path(__file__).resolve().parent.parent / "build" / "tb"
@@ -164,8 +166,9 @@ class Simulation:
         """Its directory."""
         if not self.directory:
             waves = self.waves or bool(os.environ.get("WAVES"))
-            self.directory = _compiled(self.top, self.verilog(), waves, self.flags,
-                                       runtime=_compiled("Runtime", RUNTIME, waves))
+            flags = [*self.flags, *record.flags()]
+            self.directory = _compiled(self.top, self.verilog(), waves, flags,
+                                       runtime=_compiled("Runtime", RUNTIME, waves, record.flags()))
         return self.directory
 
     def folder(self, bench, **arguments) -> Path:
@@ -199,11 +202,17 @@ class Simulation:
         results.unlink(missing_ok=True)
         environment["BENCH_USED"] = " ".join(_inputs(self.directory, self.top)) if self.used else ""
         simulator = _Verilator()
+        plusargs = [*self.plusargs]
+        if record.covering():
+            counters, products = record.files(self.directory, bench, arguments)
+            plusargs.append(f"+verilator+coverage+file+{counters}")
+            # cocotb takes COVERAGE for a wish of its own, about Python.
+            environment |= {"COVERAGE_PRODUCTS": str(products), "COCOTB_USER_COVERAGE": "0"}
         try:
             simulator.test(
                 test_module=__name__, hdl_toplevel=self.top, hdl_toplevel_lang="verilog",
                 build_dir=self.directory, test_dir=work, results_xml=str(results), log_file=log,
-                waves=self.waves, plusargs=self.plusargs,
+                waves=self.waves, plusargs=plusargs,
                 extra_env={"BENCH": f"{bench.__module__}:{bench.__name__}",
                            "BENCH_ARGUMENTS": json.dumps(arguments), "SEED": str(seed())} | environment)
             tests, failed = get_results(results)

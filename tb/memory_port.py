@@ -12,10 +12,11 @@ from cocotbext.axi import AxiBus, AxiRam
 from backbeat_rtl.cfu import Cfu
 from backbeat_rtl.config import Config
 from backbeat_rtl.descriptor_model import ChainResult
-from backbeat_rtl.isa import RECORD_WORD, Error, Op, Port, Read, Write
+from backbeat_rtl.isa import RECORD_WORD, DescriptorOp, Error, Op, Port, Read, Write
 
 from .cfu_bus import CfuDriver, CfuMonitor
 from .commands import command, get, push
+from .coverage import record
 from .harness import Simulation
 from .memory_image import BASE, SIZE, Chain, differences
 
@@ -73,6 +74,7 @@ class Ram(AxiRam):
 
     def stall(self, chance: float):
         """Another chance of pauses."""
+        self.chance = chance
         for channel in self.channels.values():
             channel.set_pause_generator(pauses(self.rng, chance) if chance else None)
             channel.pause = False
@@ -324,7 +326,7 @@ class Host:
         """
         what = f"{what}: {chain}"
         result, expected = model or chain.run()
-        self.ram.image = chain.memory
+        self.ram.image, waits = chain.memory, self.rules.waits["w"]
         await self.tell([command(Op.SET, Write.MAX_ABS)])
         before, beats = await self.get(Read.CYCLES, Read.READ_BEATS, Read.WRITE_BEATS), self.beats()
         await self.ring(chain.address)
@@ -339,7 +341,22 @@ class Host:
         difference = differences(chain, result, expected, memory)
         assert not difference, f"{difference}, in {what}"
         self._times(chain, result.completed, memory, before[0], counted[0], what)
+        # AxiRam without pauses takes every word; addresses it does not always take at once.
+        stalled = self.ram.chance > 0 or self.rules.waits["w"] > waits
+        for descriptor in chain.descriptors[:result.completed]:
+            self._record(descriptor.fields, stalled)
         return value
+
+    def _record(self, f: dict, stalled: bool):
+        if f["op"] != DescriptorOp.GEMM:
+            return
+        # What is left of K is one run if it is no more than last_chunk.
+        record.product(
+            self.config, op=("t" if f.get("a_across") else "n") + ("n" if f.get("b_across") else "t"),
+            shape=(f["m"], f["n"], f["k"]), panels=(f["a_panel"], f["b_panel"]),
+            chunk=max(f["chunk"], f["last_chunk"]), stalled=stalled,
+            spec=(f.get("stochastic", 0), f.get("zero_point", 0), f["low"]) if f.get("requantise")
+            else None)
 
     def beats(self) -> list[int]:
         return [self.rules.beats["r"], self.rules.beats["w"]]

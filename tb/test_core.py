@@ -8,11 +8,13 @@ import pytest
 from cocotb.triggers import RisingEdge
 
 from backbeat.program import collect, compile_job
+from backbeat.tiler import plan
 from backbeat_rtl.cfu import WAITING
 from backbeat_rtl.isa import Read
 
 from .cfu_bus import CORES, Door
 from .commands import commands_of, get
+from .coverage import record
 from .products import oracle, random_job
 
 
@@ -42,6 +44,10 @@ async def products_match_model(dut, rng, config, count, idle, stall):
                 batch.outputs[:] = responses[position:position + batch.count]
             position += batch.count
         np.testing.assert_array_equal(collect(program, job), oracle(job), err_msg=what)
+        nest, spec = plan(*job.shape, door.config), job.spec
+        record.product(door.config, op=job.op, shape=job.shape, panels=(nest.a_panel, nest.b_panel),
+                       chunk=nest.chunk, stalled=stall > 0,
+                       spec=spec and (spec.rounding == "stochastic", spec.zero_point, spec.low))
     await door.drain()
     seconds = time.perf_counter() - start
     dut._log.info(f"{count} products, {door.answered} commands, {count / seconds:.0f} products/s")

@@ -1,0 +1,1 @@
+"""What the test benches reach: of the generated Verilog, and of the kinds of products."""
