@@ -21,7 +21,8 @@ from backbeat_rtl.isa import (
 from .memory_image import Arena, Chain, Descriptor, linked, padding, up, words_of
 from .products import RESULTS, random_operand, random_requantise, random_size
 
-__all__ = ["gathered", "place_tensor", "random_chain", "random_descriptor", "random_plan"]
+__all__ = ["gathered", "place_results", "place_tensor", "random_chain", "random_descriptor",
+           "random_plan", "stored_operand"]
 
 #: Kinds of products, and how often.
 KINDS = {"plain": 0.55, "forward": 0.11, "input gradient": 0.12, "weight gradient": 0.11, "gather": 0.11}
@@ -118,7 +119,7 @@ def random_descriptor(rng, arena: Arena, config: Config, largest: int = 80,
     f = descriptor.fields
     f["columns_outer"] = int(rng.random() < 0.5)
     f["sums"] = int(f["columns_outer"] and rng.random() < 0.5)
-    _results(rng, arena, config, descriptor, result, earlier or [])
+    place_results(rng, arena, config, descriptor, result, earlier or [])
     unused = [] if f["requantise"] else ["table", "zero_point", "low", "high", "seed", "stochastic"]
     unused += [] if f["sums"] else ["sums_address"]
     unused += [] if f.get("b_group") else ["b_wrap"]
@@ -132,7 +133,7 @@ def random_descriptor(rng, arena: Arena, config: Config, largest: int = 80,
     return descriptor
 
 
-def _results(rng, arena, config, descriptor, result, earlier):
+def place_results(rng, arena, config, descriptor, result, earlier):
     """C, its table and its sums: C in a free place, or on an operand that is not needed any more."""
     f = descriptor.fields
     m, n = f["m"], f["n"]
@@ -171,7 +172,7 @@ def _results(rng, arena, config, descriptor, result, earlier):
         descriptor.writes.append((f["sums_address"], f["sums_address"] + 4 * n))
 
 
-def _stored(rng, arena, name: str, matrix: np.ndarray) -> tuple[dict, tuple[int, int]]:
+def stored_operand(rng, arena, name: str, matrix: np.ndarray) -> tuple[dict, tuple[int, int]]:
     """Fields of an operand as stored; B's rows sometimes in groups."""
     rows, columns = matrix.shape
     if name == "a" or rng.random() < 0.6:
@@ -227,7 +228,7 @@ def _plain(rng, arena, config, largest, result, earlier):
     reads = []
     for name, shape, low in (("a", (k, m) if f["a_across"] else (m, k), -127),
                              ("b", (k, n) if f["b_across"] else (n, k), -128)):
-        fields, span = taken.get(name) or _stored(
+        fields, span = taken.get(name) or stored_operand(
             rng, arena, name, random_operand(rng, shape, low, result))
         f |= fields
         reads.append(span)
@@ -311,7 +312,7 @@ def _forward(rng, arena, config, largest, result, _earlier):
     tensor, address, span = place_tensor(rng, arena, x)
     f |= gathered("a", tensor, address, g.size, taps_x=s, grid=g.output,
                   origin=[-pad for pad in g.padding], step=g.stride, tap=g.dilation, insert=(1, 1))
-    stored, weights = _stored(rng, arena, "b", w.reshape(outputs, -1))
+    stored, weights = stored_operand(rng, arena, "b", w.reshape(outputs, -1))
     return f | stored, [span, weights], g, x, w
 
 
@@ -352,7 +353,7 @@ def _weight_gradient(rng, arena, config, largest, result, _earlier):
     tensor, address, span = place_tensor(rng, arena, x)
     f |= gathered("b", tensor, address, g.size, taps_x=s, grid=g.output,
                   origin=[-pad for pad in g.padding], step=g.stride, tap=g.dilation, insert=(1, 1))
-    stored, gradient = _stored(rng, arena, "a", dy.reshape(pixels, outputs))
+    stored, gradient = stored_operand(rng, arena, "a", dy.reshape(pixels, outputs))
     return f | stored | {"a_across": 1, "b_across": 1}, [gradient, span], g, x, dy
 
 
@@ -379,5 +380,6 @@ def _gather(rng, arena, config, largest, result, _earlier):
                   origin=rng.integers(-9, 10, 2), step=rng.choice([0, 1, 1, 2, 3, 5, 255], 2),
                   tap=rng.choice([0, 1, 1, 2, 4, 7, 255], 2), insert=rng.choice([1, 1, 2, 3, 7], 2))
     other = "b" if name == "a" else "a"
-    stored, operand = _stored(rng, arena, other, random_operand(rng, shapes[other], lows[other], result))
+    stored, operand = stored_operand(rng, arena, other,
+                                     random_operand(rng, shapes[other], lows[other], result))
     return f | stored, [span, operand] if name == "a" else [operand, span]
