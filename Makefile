@@ -30,6 +30,7 @@ help:
 	@echo "make numerics        measures docs/numerics.md anew (ARGS='--only stall')"
 	@echo "make formal          proves the RTL's properties (T=name, ARGS=--faults)"
 	@echo "make mutate          how many small faults of the Verilog the test benches notice (T=name)"
+	@echo "make coverage        what the test benches reach: build/coverage/index.html (ARGS='-k gather', --report)"
 	@echo "make soak            thousands more random products (SEED=..., PRODUCTS=...)"
 	@echo "make faults          errors, silence, resets, garbage, kills: seen to end well (ARGS='--only reset')"
 	@echo "make isa             regenerate docs/isa.md and the C headers"
@@ -148,6 +149,10 @@ formal: setup
 # Small faults of the Verilog, and whether the test benches notice.
 mutate: setup
 	$(BIN)/python -m tb.mutation $(T) $(ARGS)
+
+# What the benches reach of the Verilog and of the kinds of products, see docs/verification.md.
+coverage: setup
+	$(BIN)/python -m tb.coverage $(ARGS)
 
 cfu-playground: setup
 	$(if $(OUT),,$(error say where to: make cfu-playground OUT=folder))
