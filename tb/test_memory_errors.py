@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cocotb.triggers import ClockCycles
 
+from backbeat_rtl.config import WORD
 from backbeat_rtl.descriptor_model import ChainResult, run_chain, run_descriptor
 from backbeat_rtl.isa import (
     DESCRIPTOR_WORDS,
@@ -24,7 +25,7 @@ from backbeat_rtl.isa import (
 from .broken_rules import broken_rules
 from .commands import command, push
 from .descriptors import random_chain
-from .memory_image import SIZE, Chain, words_of
+from .memory_image import SIZE, Arena, Chain, Descriptor, linked, words_of
 from .memory_port import BASE, CORES, DECERR, LARGEST_BURST, PAGE, SLVERR, start
 
 CONFIGS = list(CORES)
@@ -74,6 +75,37 @@ async def broken_rules_end_the_chain(dut, rng, config):
         assert (result.error, result.completed) == (error, bad), name
         await host.carry_out(chain, name, (result, expected))
         await recover(host, rng, name)
+
+
+@pytest.mark.parametrize("config", ["4x4", "4x14"])
+def test_panels_of_any_number_of_tiles(config):
+    CORES[config].run(panels_of_any_number_of_tiles, config=config)
+
+
+async def panels_of_any_number_of_tiles(dut, rng, config):
+    """Each number of tiles in a macro-tile, up to more than there are, in either panel: what banks and
+    accumulators hold is multiplied, the rest is refused."""
+    host, refused = start(dut, config, rng), 0
+    c = host.config
+    for number in range(1, c.tiles + 2):
+        for a_tiles, b_tiles in ((number, 1), (1, number), rng.integers(1, number, 2, endpoint=True)):
+            m, n, k, arena = int(a_tiles) * c.rows, int(b_tiles) * c.columns, 8, Arena(rng)
+            (a, a_pitch), (b, b_pitch) = (
+                arena.place(rng.integers(-127, 128, (rows, k), dtype=np.int8)) for rows in (m, n))
+            c_pitch = -(-4 * n // WORD) * WORD
+            descriptor = Descriptor("panel", {
+                "op": DescriptorOp.GEMM, "a": a, "b": b, "a_pitch": a_pitch, "b_pitch": b_pitch,
+                "c": arena.take(m * c_pitch), "c_pitch": c_pitch, "m": m, "n": n, "k": k, "a_panel": m,
+                "b_panel": n, "chunk": k, "last_chunk": 0}, arena.take(4 * DESCRIPTOR_WORDS))
+            chain = linked(c, arena, [descriptor])
+            result, expected = chain.run()
+            assert result.error in (Error.NONE, Error.PLAN)
+            await host.carry_out(chain, f"{a_tiles} by {b_tiles} tiles", (result, expected))
+            if result.error:
+                refused += 1
+                await host.reset()
+                await host.quiet()
+    assert refused > 2, "nothing has been refused"
 
 
 @pytest.mark.parametrize("config", ["4x4", "6x5"])
