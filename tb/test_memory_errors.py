@@ -23,7 +23,7 @@ from backbeat_rtl.isa import (
 )
 
 from .broken_rules import broken_rules
-from .commands import command, push
+from .commands import command, load_matrix, push, read, readout, run
 from .descriptors import random_chain
 from .memory_image import SIZE, Arena, Chain, Descriptor, linked, words_of
 from .memory_port import BASE, CORES, DECERR, LARGEST_BURST, PAGE, SLVERR, start
@@ -266,6 +266,29 @@ async def commands_while_a_chain_is_in_progress(dut, rng):
         await host.reset()
         await host.quiet()
         await host.carry_out(random_chain(rng, host.config, largest=16), "after BUSY")
+
+
+def test_doorbell_while_a_product_is_read():
+    CORES["4x4"].run(doorbell_while_a_product_is_read)
+
+
+async def doorbell_while_a_product_is_read(dut, rng):
+    """The read-out belongs to one master at a time: BUSY until the last word has been read. A panel is
+    begun anew before it is complete, in either half."""
+    host = start(dut, "4x4", rng)
+    for half in (0, 1):
+        for bad in (command(Op.SET, Write.DOORBELL, BASE), command(Op.SET, Write.START)):
+            a, b = (rng.integers(-127, 128, (4, 8), dtype=np.int8) for _ in "ab")
+            loads = [load_matrix(port, matrix, 4, half) for port, matrix in ((Port.A, a), (Port.B, b))]
+            given_up = [one for words in loads for one in words[:2]]
+            words = await host.ask([*given_up, *loads[0], *loads[1], run(a_half=half, b_half=half),
+                                    readout(), *read(15), bad])
+            expected = (a.astype(np.int64) @ b.T).ravel()[:15] % 2**32
+            assert words[-16:-1] == expected.tolist() and not any(words[:-16])
+            assert words[-1] == Error.BUSY
+            assert await host.get(Read.ERROR, Read.ERROR_VALUE) == [Error.BUSY, bad[1]]
+            await host.reset()
+            await host.carry_out(random_chain(rng, host.config, largest=16), "after BUSY")
 
 
 @pytest.mark.parametrize("channels", [["ar"], ["r"], ["aw"], ["w"], ["b"], ["ar", "r", "aw", "w", "b"]],
