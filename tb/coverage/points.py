@@ -130,7 +130,8 @@ class _Module:
         """Without what depends on the configuration, on the order of names or on the lane."""
         text = re.sub(r"(?<=\w)\$\d+|(_\d+)+\b", "", text)
         text = re.sub(r"\[\d+(:\d+)?\]", "[]", text)
-        # What is assigned, too: pitches of a configuration, or what it says of itself.
+        # Limits and what is assigned, too: sizes of a configuration, or what it says of itself.
+        text = re.sub(r"([<>]=?) \d+'[hd]\w+", r"\1 '", text)
         way, equals, value = text.rpartition(" = ")
         text = way + equals + re.sub(r"\d+'[hd]\w+", "'", value)
         return re.sub(r"\d+'[hd]0*", "'", text)
