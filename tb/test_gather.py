@@ -79,6 +79,8 @@ FAR = "grid_x", "grid_y", "taps_x", "taps_y"
 def far_out(rng, d: dict[str, int], way: str) -> tuple[int, int]:
     """Makes a tensor long in one way; rows and columns of a matrix that is, too."""
     count = int(rng.integers(9000, 10000))
+    if way.startswith("taps"):
+        count = min(count, (2**18 - 1) // d["pixel"])       # bytes of a rectangle have 18 bits
     d |= {"limit_y": 2**16 - 1, "limit_x": 2**16 - 1, "grid_y": 1, "grid_x": 1, "taps_x": 1}
     if way != "taps_y":     # of those there are as many as the matrix has columns for
         d[way] = count
