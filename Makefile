@@ -31,6 +31,7 @@ help:
 	@echo "make formal          proves the RTL's properties (T=name, ARGS=--faults)"
 	@echo "make mutate          how many small faults of the Verilog the test benches notice (T=name)"
 	@echo "make coverage        what the test benches reach: build/coverage/index.html (ARGS='-k gather', --report)"
+	@echo "make verification    docs/verification.md's table from the last runs of these"
 	@echo "make soak            thousands more random products (SEED=..., PRODUCTS=...)"
 	@echo "make faults          errors, silence, resets, garbage, kills: seen to end well (ARGS='--only reset')"
 	@echo "make isa             regenerate docs/isa.md and the C headers"
@@ -54,7 +55,7 @@ train: setup
 	$(BIN)/backbeat train --task digits-mlp --backend verilator --config $(CONFIG) --epochs 10 --out runs/digits-mlp --overwrite $(ARGS)
 
 test: setup $(RISCV)
-	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal --junitxml=$(BUILD)/tests.xml $(ARGS)
 
 sim: setup
 	$(if $(T),,$(error say which test bench: make sim T=pe (see tb/test_*.py)))
@@ -153,6 +154,10 @@ mutate: setup
 # What the benches reach of the Verilog and of the kinds of products, see docs/verification.md.
 coverage: setup
 	$(BIN)/python -m tb.coverage $(ARGS)
+
+# The table of docs/verification.md, from what the commands above have left in build/.
+verification: setup
+	$(BIN)/python -m tb.verification
 
 cfu-playground: setup
 	$(if $(OUT),,$(error say where to: make cfu-playground OUT=folder))

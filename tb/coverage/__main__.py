@@ -53,10 +53,11 @@ def _run(chosen: list[str]) -> int:
     return failed
 
 
-def _report(found: Figures):
+def _report(found: Figures, chosen: list[str]):
     write_atomically(FOLDER / "coverage.md", markdown(found).encode())
     write_atomically(FOLDER / "index.html", html(found).encode())
-    write_atomically(JSON, (json.dumps(found.as_json(), indent=1) + "\n").encode())
+    figures_ = found.as_json() | {"chosen": chosen}
+    write_atomically(JSON, (json.dumps(figures_, indent=1) + "\n").encode())
     print(markdown(found).split("\nLines not reached")[0])
     for place in found.missed[:10]:
         print(f"not reached: {place.block}: {place.text}\n    {place.where}")
@@ -87,7 +88,7 @@ def main(arguments: "list[str] | None" = None) -> int:
         found = figures(*merged(RUNS, TB.parent / "build" / "tb"))
     except CoverageError as error:
         sys.exit(f"FAILED: {error}")
-    _report(found)
+    _report(found, chosen)
     lines = (0 if chosen else LINES) if options.lines is None else options.lines
     products = (0 if chosen else BINS) if options.bins is None else options.bins
     wrong = _shortfalls(found, lines, products) if lines or products else []

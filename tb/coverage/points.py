@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["CoverageError", "Place", "Points", "Source", "counters", "numbers"]
+__all__ = ["CoverageError", "Place", "Points", "Source", "block_of", "counters", "numbers"]
 
 #: Of Verilator's points, those that are an arm; the others are passed in every cycle.
 ARMS, CHOICES = ("if", "else", "elsif", "case"), ("if", "else", "cond_then", "cond_else")
@@ -86,7 +86,7 @@ class Place:
     where: str
 
 
-def _block(name: str) -> "str | None":
+def block_of(name: str) -> "str | None":
     """Class of a module of that hierarchical name."""
     last = re.sub(r"(_\d+)+$", "", name.split(".")[-1])
     if last in FIFOS or ".".join(name.split(".")[-2:]) in FIFOS:
@@ -104,7 +104,7 @@ class _Module:
     def __init__(self, first: int, lines: list[str]):
         self.first, self.lines = first, lines
         self.name = _MODULE.match(lines[0])[1]
-        self.block = _block(self.name)
+        self.block = block_of(self.name)
         self.assigned, self.registers = {}, {}
         for line in lines:
             if found := _ASSIGN.match(line):
