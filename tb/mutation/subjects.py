@@ -72,7 +72,7 @@ SUBJECTS = {subject.name: subject for subject in (
     Subject("accumulators", ("test_accumulators",), "list(BUFFERS.values())[0]"),
     Subject("epilogue", ("test_epilogue",), "EPILOGUE", selection="Epilogue Epilogue.requantiser"),
     Subject("hash", ("test_epilogue",), "HASH"),
-    Subject("column_group", ("test_column_group",), "GROUPS[max(GROUPS)]"),
+    Subject("column_group", ("test_column_group",), "GROUPS[max(GROUPS)]", selection="ColumnGroup"),
     Subject("joiner", ("test_joiner",), "JOINERS[2]"),
     Subject("realigner", ("test_realigner",), "REALIGNERS[6, 5]"),
     Subject("gather", ("test_gather",), "GATHER"),
