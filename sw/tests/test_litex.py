@@ -4,6 +4,7 @@ import re
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import mailbox_links
@@ -192,6 +193,34 @@ def test_dead_bridge_is_an_error_in_bounded_time_and_works_again(soc, model, fau
         assert time.monotonic() - begun < 20
         box.link.chance, box.timeout = 0.0, 10
         np.testing.assert_array_equal(acc.gemm(A, B), model.gemm(A, B))
+
+
+def test_core_is_reset_before_operands_follow_a_product_that_was_abandoned(soc, model, monkeypatch):
+    """It may still be writing where they are to lie."""
+    with open_soc(soc, fault="fail") as acc:
+        backend, done = acc._backend, []
+        box, ring = backend.mailbox, backend._ring
+
+        def dying(chain):
+            monkeypatch.setattr(box.link, "chance", 1.0)
+            return ring(chain)
+
+        monkeypatch.setattr(backend, "_ring", dying)
+        with pytest.raises(backbeat.AcceleratorError, match="nothing came"):
+            acc.gemm(A, B)
+        monkeypatch.undo()
+        real = {name: getattr(box, name) for name in ("send", "call")}
+
+        def noted(name, what, *rest):
+            done.append((name, what))
+            return real[name](what, *rest)
+
+        for name in real:
+            monkeypatch.setattr(box, name, partial(noted, name))
+        np.testing.assert_array_equal(acc.gemm(B.T.copy(), A.T.copy()), model.gemm(A, B).T)
+        (first, orders), *rest = done
+        assert first == "call" and orders[0] & 7 == Op.RESET and orders[1] == 1 and len(orders) == 4
+        assert any(name == "send" for name, _ in rest)
 
 
 def test_memory_that_does_not_keep_what_is_written_is_an_error(soc, monkeypatch):

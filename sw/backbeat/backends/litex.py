@@ -240,14 +240,20 @@ class LitexBackend(DoorBackend):
 
     def execute(self, batches: list[Batch]) -> int:
         if self.doubtful:
+            self._reset_at_once()
             self.doubtful = False
-            self._execute([Batch(function_id(Op.RESET))])
-            self.forget_counters()
         try:
             return self._execute(batches)
         except AcceleratorError:
-            self.doubtful = True        # what the core is doing nobody knows
+            # What the core is doing nobody knows, nor what it still writes.
+            self.doubtful = self.unsettled = True
             raise
+
+    def _reset_at_once(self):
+        """Ahead of all that waits to be written: the core may be writing there itself."""
+        (orders, _), = _requests([Batch(function_id(Op.RESET))])
+        self.mailbox.call(orders, 0)
+        self.forget_counters()
 
     def _execute(self, batches: list[Batch]) -> int:
         begin, end = np.zeros((2, 1), np.uint32)
