@@ -84,6 +84,8 @@ def far_out(rng, d: dict[str, int], way: str) -> tuple[int, int]:
     d |= {"limit_y": 2**16 - 1, "limit_x": 2**16 - 1, "grid_y": 1, "grid_x": 1, "taps_x": 1}
     if way != "taps_y":     # of those there are as many as the matrix has columns for
         d[way] = count
+    axis = way[-1]
+    d.update(geometry(d, **{f"step_{axis}": 255, f"tap_{axis}": 255}))
     return (count, d["pixel"]) if way.startswith("grid") else (1, d["pixel"] * count)
 
 
