@@ -17,6 +17,8 @@ from rich.console import Console
 from backbeat.errors import ToolError
 from backbeat.files import write_atomically
 
+from .synth import MAPPING
+
 __all__ = ["PART", "build", "load", "missing"]
 
 ROOT = Path(__file__).parents[1]
@@ -28,16 +30,9 @@ PROGRAMS = {"vivado": ("vivado",),
             "openxc7": ("yosys", "nextpnr-xilinx", "fasm2frames", "xc7frames2bit")}
 LOADER = "openFPGALoader"
 
-YOSYS = """\
-read_verilog {sources}
-hierarchy -top {top}
-proc; flatten; opt_clean
-rename -hide w:*
-rename -hide c:*
-synth_xilinx -family xc7 -top {top} -flatten -abc9 -nosrl
-tee -o utilisation.rpt stat
-write_json {top}.json
-"""
+#: Mapped as `make synth` maps, whose figures are thus those of the bits.
+YOSYS = ("read_verilog {sources}" + MAPPING +
+         "tee -o utilisation.rpt stat\nwrite_json {top}.json\n")
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,8 @@ def openxc7(sources: list[Path]) -> Made:
     for path in (*sources, *gateware.glob("*.init")):
         shutil.copy(path, work)
     (work / f"{top}.xdc").write_text(open_constraints((gateware / f"{top}.xdc").read_text()))
-    (work / "synth.ys").write_text(YOSYS.format(sources=" ".join(p.name for p in sources), top=top))
+    (work / "synth.ys").write_text(YOSYS.format(
+        sources=" ".join(path.name for path in sources), top=top, hidden="w:*", pads=""))
     rays = _database("PRJXRAY_DB_DIR") / "artix7"
     _call(["yosys", "-q", "-l", "yosys.log", "synth.ys"], work, "yosys.out")
     _call(["nextpnr-xilinx", "--chipdb", _database("CHIPDB") / f"{PACKAGE}.bin", "--xdc", f"{top}.xdc",
