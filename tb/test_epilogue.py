@@ -52,6 +52,14 @@ def uniform(rng, count: int):
 CLASSES = [in_range, ties, extremes, uniform]
 
 
+def thresholds(rng, fractions: np.ndarray):
+    """Results to which a random fraction just carries, or just does not: each of its bits counts."""
+    count = len(fractions)
+    x = np.where(fractions <= 2**31, -fractions, 2**32 - fractions) - rng.integers(0, 2, count)
+    bias = rng.integers(-1000, 1000, count)
+    return (x - bias).clip(LOW, HIGH), bias, np.ones(count, int), np.full(count, 32)
+
+
 def settings(rng) -> dict:
     low, high = sorted(rng.choice([-128, -127, -100, 0, 90, 126, 127], 2, replace=False).tolist())
     return {"zero_point": int(rng.choice([-128, -5, 0, 0, 3, 127])), "low": low, "high": high,
@@ -123,8 +131,11 @@ async def values_match_model(dut, rng):
         await ClockCycles(dut.clk, 1)
         dut.i_clear.value = 0
 
-        acc, *entries = (x.tolist() for x in CLASSES[phase % len(CLASSES)](rng, count))
-        index = rng.integers(0, 2**32, count).tolist()
+        values = np.array(CLASSES[phase % len(CLASSES)](rng, count))
+        index = rng.integers(0, 2**32, count)
+        if s["stochastic"]:
+            values[:, ::2] = thresholds(rng, random_bits(s["seed"], index[::2]).astype(np.int64))
+        (acc, *entries), index = values.tolist(), index.tolist()
         bubbles = (rng.random(count) < phase % 3 * 0.2) * rng.integers(1, 9, count)
         times = (TABLE_SIZE + np.cumsum(1 + bubbles)).tolist()
         cycles = times[-1] + LATENCY + 1
