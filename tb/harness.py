@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import re
+import resource
 import shutil
 import sys
 from pathlib import Path
@@ -230,10 +231,13 @@ async def run_bench(dut):
     """The simulator's side of :meth:`Simulation.run`.
 
     ``BENCH_INPUTS`` are values of ports that stay, ``BENCH_CYCLES`` the most that the bench may take,
+    ``BENCH_CPU`` the most seconds of CPU time, after which the process is ended,
     ``BENCH_USED`` ports that have had any values before the reset: a bench thus sees what that forgets.
     """
     module, name = os.environ["BENCH"].split(":")
     bench = getattr(importlib.import_module(module), name)
+    if seconds := int(os.environ.get("BENCH_CPU", 0)):
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     inputs = json.loads(os.environ.get("BENCH_INPUTS", "{}"))
     for port, value in inputs.items():
         getattr(dut, port).value = value

@@ -26,6 +26,8 @@ BUILD = Path(__file__).resolve().parents[2] / "build" / "mutate"
 #: A mutant may take so many times as long as the module itself, and so many cycles more: where there is
 #: a memory the watchdogs of core and benches are to speak before.
 TIMES, MORE, MORE_IN_CORE = 3, 20_000, 300_000
+#: The most CPU time of a run: a bench may take more and more of it for each cycle.
+CPU_SECONDS = 200
 #: What the generated netlist gives rise to; a bit of a port that inverts another one looks like a loop.
 _FLAGS = ("-Wno-fatal", "-Wno-lint", "-Wno-style")
 
@@ -139,7 +141,7 @@ class Campaign:
         """Whether it passed, and its cycles."""
         work = self._folder(run, mutant)
         work.mkdir(exist_ok=True)
-        environment = {"BENCH_CYCLES": str(limit)} if limit else {}
+        environment = {"BENCH_CYCLES": str(limit), "BENCH_CPU": str(CPU_SECONDS)} if limit else {}
         passed = self.simulation.attempt(work, run.bench, json.loads(run.arguments),
                                          BENCH_INPUTS=json.dumps({INPUT: mutant}), **environment)
         cycles = 0
