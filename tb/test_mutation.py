@@ -103,7 +103,6 @@ def test_samples_go_by_seed_and_leave_the_clock_alone(tmp_path):
     assert len({(m.mode, m.cell, m.port, m.bit) for m in drawn[1]}) > 50
 
 
-@pytest.mark.parametrize("subject", SUBJECTS.values(), ids=lambda subject: subject.name)
-def test_each_subject_has_runs(subject):
+def test_each_subject_has_runs():
     """And is the simulation of the tests that it names."""
-    assert runs(subject), subject
+    assert [subject.name for subject in SUBJECTS.values() if not runs(subject)] == []

@@ -12,6 +12,7 @@ _REASONS = (
      "what a register holds after reset that is loaded before anybody looks at it"),
     ("gather", r"^cnot1 by \[[012]\] .*carry",
      "waits for one of the lowest three bits of a distance, all of which are multiples of 8"),
+    ("gather", r"^cnot1 by \[8\] .*rest", "waits for a bit that is never set: a rest is below 255"),
     ("realigner", r": assign .*\? \S+signal\S* \[23:16\] : 8'h00;",
      "a piece for 6 or 5 lanes has fewer than 3 bytes only at the end of a row, behind which there is "
      "nothing but zeros"),

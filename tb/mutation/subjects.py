@@ -107,9 +107,11 @@ class _Recorder:
 
 
 @cache
-def _recorded(tests: tuple[str, ...]) -> list[tuple[Simulation, Run]]:
+def _recorded() -> list[tuple[Simulation, Run]]:
+    """Of all subjects' tests."""
     recorder, folder = _Recorder(), os.path.dirname(os.path.dirname(__file__))
-    files = [os.path.join(folder, f"{name}.py") for name in tests if name.startswith("test_")]
+    names = dict.fromkeys(name for subject in SUBJECTS.values() for name in subject.tests)
+    files = [os.path.join(folder, f"{name}.py") for name in names if name.startswith("test_")]
     with contextlib.redirect_stdout(io.StringIO()) as said:
         code = pytest.main(["-q", "-p", "no:cacheprovider", "--import-mode=importlib", *files],
                            plugins=[recorder])
@@ -120,5 +122,6 @@ def _recorded(tests: tuple[str, ...]) -> list[tuple[Simulation, Run]]:
 
 def runs(subject: Subject) -> list[Run]:
     """The runs of that subject's tests on that simulation, each once."""
-    simulation = subject.simulation()
-    return list(dict.fromkeys(run for other, run in _recorded(subject.tests) if other is simulation))
+    simulation, files = subject.simulation(), {f"tb.{name}" for name in subject.tests}
+    return list(dict.fromkeys(run for other, run in _recorded()
+                              if other is simulation and run.bench.__module__ in files))
