@@ -86,7 +86,8 @@ def far_out(rng, d: dict[str, int], way: str) -> tuple[int, int]:
         d[way] = count
     axis = way[-1]
     d.update(geometry(d, **{f"step_{axis}": 255, f"tap_{axis}": 255}))
-    return (count, d["pixel"]) if way.startswith("grid") else (1, d["pixel"] * count)
+    # Some rows more than the grid is long, so that it is seen to begin anew.
+    return (count + 30, d["pixel"]) if way.startswith("grid") else (1, d["pixel"] * count)
 
 
 def port_value(d: dict[str, int]) -> int:
