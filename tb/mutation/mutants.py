@@ -12,7 +12,7 @@ __all__ = ["INPUT", "READ", "Mutant", "mutate"]
 INPUT, WIDTH = "mutant", 16
 #: Not mutated: clocks, as a register with another one is none any more for whoever simulates it, and
 #: what a memory holds at first, which has to be constant.
-_LEFT_ALONE = re.compile(r" -port (\w*_)?CLK | -cell \$meminit")
+_LEFT_ALONE = re.compile(r" -port (\w*_)?CLK ")
 #: Makes ``module.v`` a netlist; cells are numbered, so that it has to be the same whenever they are
 #: spoken of.
 READ = """
@@ -113,7 +113,8 @@ def mutate(work: Path, verilog: str, top: str, count: int, seed: int,
     work.mkdir(parents=True, exist_ok=True)
     (work / "module.v").write_text(verilog)
     # More than wanted, since some are dropped.
-    listed = f"mutate -list {2 * count} -seed {seed} -o list.txt {selection}\n"
+    cells = " ".join(f"{module}/* {module}/t:$meminit* %d" for module in selection.split())
+    listed = f"mutate -list {2 * count} -seed {seed} -o list.txt {cells}\n"
     yosys(work, READ.format(top=top) + listed, "list.txt", _SECONDS)
     commands = [line for line in (work / "list.txt").read_text().splitlines()
                 if line and not _LEFT_ALONE.search(f"{line} ")][:count]
