@@ -49,7 +49,7 @@ def test_figures_are_those_that_were_left(tmp_path):
 
 def test_what_was_not_run_says_so(tmp_path):
     (tmp_path / "waves.json").write_text(LEFT["waves.json"])
-    assert tables(tmp_path).count("| not run |") == len(LEFT) - 1
+    assert tables(tmp_path).count("| no figures yet |") == len(LEFT) - 1
 
 
 def test_only_the_table_is_replaced():

@@ -81,7 +81,7 @@ def _faults(campaigns: list[dict]) -> str:
 
 
 def tables(build: Path = BUILD) -> str:
-    """Both tables as Markdown: by block, and of all of it. What has not been run says so.
+    """Both tables as Markdown: by block, and of all of it. What has left no figures says so.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def tables(build: Path = BUILD) -> str:
 
     def row(name: str, method: str, command: str, figure: Callable):
         path, date = build / name, ""
-        said = "not run"
+        said = "no figures yet"
         if path.exists():
             text = path.read_text()
             found[name] = ElementTree.fromstring(text) if path.suffix == ".xml" else json.loads(text)
