@@ -62,7 +62,7 @@ def _mutants(mutate: dict) -> str:
     fates = Counter(outcome["fate"] for outcomes in mutate["subjects"].values() for outcome in outcomes)
     return (f"{mutate['score']:.1%} of {fates['killed'] + fates['survived']} killed, "
             f"{fates['equivalent']} more equivalent, in {len(mutate['subjects'])} of {len(SUBJECTS)} "
-            "modules")
+            "modules" + (f", a sample of {mutate['share']:.0%}" if mutate["share"] < 1 else ""))
 
 
 def _coverage(coverage: dict) -> str:

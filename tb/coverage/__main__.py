@@ -23,6 +23,8 @@ from .report import html, markdown
 
 TB = Path(__file__).resolve().parents[1]
 RUNS, JSON = FOLDER / "runs", FOLDER.parent / "coverage.json"
+#: Of pytest's arguments, beside what the runs have left: later reports are of no more than those tests.
+CHOSEN = "chosen.json"
 #: Percent of the lines and of the kinds of products.
 LINES, BINS = 98, 100
 #: The blocks alone, and cores of four sizes, with and without a memory port, behind either door. The
@@ -45,6 +47,7 @@ def _pytest(arguments: list[str], coverage: str) -> int:
 def _run(chosen: list[str]) -> int:
     """pytest's exit code; what earlier runs have left is removed."""
     shutil.rmtree(RUNS, ignore_errors=True)
+    write_atomically(RUNS / CHOSEN, json.dumps(chosen).encode())
     workers = ["-n", "2", "--dist", "worksteal"]
     files = [f"tb/test_{name}.py" for name in BENCHES]
     failed = _pytest([*workers, *files, *(chosen or ["-k", LARGER])], "1")
@@ -84,6 +87,8 @@ def main(arguments: "list[str] | None" = None) -> int:
     parser.add_argument("--bins", type=float, help=f"floor in percent ({BINS})")
     options, chosen = parser.parse_known_args(arguments)
     failed = 0 if options.report else _run(chosen)
+    if options.report and (RUNS / CHOSEN).exists():
+        chosen = json.loads((RUNS / CHOSEN).read_text())
     try:
         found = figures(*merged(RUNS, TB.parent / "build" / "tb"))
     except CoverageError as error:

@@ -56,7 +56,8 @@ def main():
     parser.add_argument("--faults", action="store_true",
                         help="break the RTL in every way that is known to be refuted instead")
     parser.add_argument("--list", action="store_true", help="list the properties")
-    parser.add_argument("--json", type=Path, default=BUILD.with_suffix(".json"))
+    parser.add_argument("--json", type=Path,
+                        help="build/formal.json, with --faults build/formal-faults.json")
     options = parser.parse_args()
     try:
         chosen = [prop for name in options.names for prop in find(name)] or [*properties().values()]
@@ -85,7 +86,8 @@ def main():
     wrong = [result for result in results.values() if result.outcome != wanted]
     for result in wrong:
         explain(result, console)
-    write_atomically(options.json, (json.dumps([
+    path = options.json or BUILD.with_name("formal-faults.json" if options.faults else "formal.json")
+    write_atomically(path, (json.dumps([
         {**result.__dict__, "fault": fault, "says": by_name[name].says, "module": by_name[name].module,
          "parameters": by_name[name].parameters, "method": by_name[name].scope}
         for (name, fault), result in results.items()], indent=2) + "\n").encode())

