@@ -75,7 +75,15 @@ class Recorder(Simulation):
                 failed = _reason(waveform.with_name("log.txt"))
         if not waveform.exists():
             raise WaveError(f"{scenario.name} left no {os.path.relpath(waveform)}: {failed}")
-        return read_vcd(waveform, self.ports, self.top), failed
+        return self.read(waveform), failed
+
+    def read(self, waveform: Path) -> Trace:
+        """The ports, from a waveform."""
+        return read_vcd(waveform, self.ports, self.top)
+
+    def golden(self, scenario: Scenario) -> Trace:
+        """What they are to be; errors are those of :func:`read_golden`."""
+        return read_golden(scenario.name)
 
 
 def _reason(log: Path) -> str:
@@ -138,7 +146,7 @@ def compare(scenario: Scenario, recorder: Recorder, drawings: Path = DRAWINGS) -
     got, failed = recorder.record(scenario)
     last = failed and f"\n  it fails: {failed}"
     try:
-        expected = read_golden(scenario.name)
+        expected = recorder.golden(scenario)
     except GoldenError as error:
         return f"{scenario.name}: {error}{last}"
     difference = first_difference(expected, got)

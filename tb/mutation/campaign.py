@@ -6,7 +6,7 @@ import json
 import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from backbeat.backends.build import hardware_sources
 from backbeat.files import write_atomically
 
 from ..harness import PERIOD_NS, Simulation, seed
-from ..wave_scenarios import SCENARIOS
+from ..wave_scenarios import SCENARIOS, Scenario
+from ..wave_signals import read_vcd, variables
+from ..wave_trace import Trace
 from ..waves import Recorder, compare
 from .equivalence import is_equivalent
 from .mutants import INPUT, Mutant, mutate
@@ -80,6 +82,17 @@ class _MutatedRecorder(Recorder):
     def attempt(self, work: Path, bench, arguments: dict, **environment: str) -> bool:
         inputs = json.dumps({INPUT: self.mutant})
         return super().attempt(work, bench, arguments, BENCH_INPUTS=inputs, **environment)
+
+    def read(self, waveform: Path) -> Trace:
+        """Of registers that nobody looks at the netlist has nothing left: they cannot be mutated."""
+        traced = variables(waveform)
+        self.there = [port for port in self.ports
+                      if all(place.variable in traced for place in (port.place, port.gate) if place)]
+        return read_vcd(waveform, self.there, self.top)
+
+    def golden(self, scenario: Scenario) -> Trace:
+        whole = super().golden(scenario)
+        return replace(whole, lanes={port.name: whole.lanes[port.name] for port in self.there})
 
     def differing(self, folder: Path) -> str:
         """The first scenario that is not as in its golden, empty if all are; drawn in ``folder``."""
