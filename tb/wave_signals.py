@@ -15,7 +15,7 @@ from pywellen import Waveform
 
 from .wave_trace import Lane, Trace
 
-__all__ = ["BLOCKS", "WaveError", "find_ports", "read_vcd", "variables"]
+__all__ = ["BLOCKS", "WaveError", "find_ports", "read_vcd"]
 
 CLOCK = "clk"
 
@@ -198,11 +198,6 @@ def _place(component: Component, block: str, member: str, names) -> Place:
     return Place(".".join(names[value]), lsb, width)
 
 
-def variables(path: Path) -> dict:
-    """The variables of a waveform, by their names."""
-    return {variable.full_name: variable for variable in Waveform(str(path)).all_vars()}
-
-
 def read_vcd(path: Path, ports: list[Port], top: str) -> Trace:
     """Samples the ports at each rising edge of the clock, as a register would.
 
@@ -213,12 +208,12 @@ def read_vcd(path: Path, ports: list[Port], top: str) -> Trace:
     WaveError
         The file has no such variable.
     """
-    traced = variables(path)
+    variables = {variable.full_name: variable for variable in Waveform(str(path)).all_vars()}
 
     def changes(name: str):
-        if name not in traced:
+        if name not in variables:
             raise WaveError(f"{path} has no {name}: Verilator has not traced it")
-        return list(traced[name].signal)
+        return list(variables[name].signal)
 
     edges = [time for time, value in changes(f"{top}.{CLOCK}") if value][1:]
     sampled = {name: _sample(changes(name), edges) for name, _ in groupby(sorted(

@@ -75,15 +75,7 @@ class Recorder(Simulation):
                 failed = _reason(waveform.with_name("log.txt"))
         if not waveform.exists():
             raise WaveError(f"{scenario.name} left no {os.path.relpath(waveform)}: {failed}")
-        return self.read(waveform), failed
-
-    def read(self, waveform: Path) -> Trace:
-        """The ports, from a waveform."""
-        return read_vcd(waveform, self.ports, self.top)
-
-    def golden(self, scenario: Scenario) -> Trace:
-        """What they are to be; errors are those of :func:`read_golden`."""
-        return read_golden(scenario.name)
+        return read_vcd(waveform, self.ports, self.top), failed
 
 
 def _reason(log: Path) -> str:
@@ -146,7 +138,7 @@ def compare(scenario: Scenario, recorder: Recorder, drawings: Path = DRAWINGS) -
     got, failed = recorder.record(scenario)
     last = failed and f"\n  it fails: {failed}"
     try:
-        expected = recorder.golden(scenario)
+        expected = read_golden(scenario.name)
     except GoldenError as error:
         return f"{scenario.name}: {error}{last}"
     difference = first_difference(expected, got)

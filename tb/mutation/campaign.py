@@ -6,7 +6,7 @@ import json
 import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -14,12 +14,11 @@ from backbeat.backends.build import hardware_sources
 from backbeat.files import write_atomically
 
 from ..harness import PERIOD_NS, Simulation, seed
-from ..wave_scenarios import SCENARIOS, Scenario
-from ..wave_signals import read_vcd, variables
-from ..wave_trace import Trace
+from ..wave_scenarios import SCENARIOS
+from ..wave_signals import find_ports
 from ..waves import Recorder, compare
 from .equivalence import is_equivalent
-from .mutants import INPUT, Mutant, mutate
+from .mutants import INPUT, Mutant, keeping, mutate
 from .subjects import Run, Subject, runs
 
 __all__ = ["BUILD", "Campaign", "Outcome"]
@@ -83,17 +82,6 @@ class _MutatedRecorder(Recorder):
         inputs = json.dumps({INPUT: self.mutant})
         return super().attempt(work, bench, arguments, BENCH_INPUTS=inputs, **environment)
 
-    def read(self, waveform: Path) -> Trace:
-        """Of registers that nobody looks at the netlist has nothing left: they cannot be mutated."""
-        traced = variables(waveform)
-        self.there = [port for port in self.ports
-                      if all(place.variable in traced for place in (port.place, port.gate) if place)]
-        return read_vcd(waveform, self.there, self.top)
-
-    def golden(self, scenario: Scenario) -> Trace:
-        whole = super().golden(scenario)
-        return replace(whole, lanes={port.name: whole.lanes[port.name] for port in self.there})
-
     def differing(self, folder: Path) -> str:
         """The first scenario that is not as in its golden, empty if all are; drawn in ``folder``."""
         for scenario in SCENARIOS.values():
@@ -115,7 +103,12 @@ class Campaign:
     def __init__(self, subject: Subject, share: float = 1):
         self.subject, self.work = subject, BUILD / subject.name
         original = subject.simulation()
-        self.verilog, self.mutants = mutate(self.work, original.verilog(), original.top,
+        verilog = original.verilog()
+        if subject.scenarios is not None:
+            ports = find_ports(original.component, original.top, subject.scenarios)
+            verilog = keeping(verilog, (place.variable for port in ports
+                                        for place in (port.place, port.gate) if place))
+        self.verilog, self.mutants = mutate(self.work, verilog, original.top,
                                             max(1, round(share * subject.mutants)), seed(),
                                             subject.selection)
         self.simulation = _Mutated(original, self.verilog)

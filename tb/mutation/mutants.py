@@ -1,12 +1,13 @@
 """Mutants of a module's Verilog by yosys' ``mutate``, all in one netlist and chosen by an input."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..formal.solve import yosys
 
-__all__ = ["INPUT", "READ", "Mutant", "mutate"]
+__all__ = ["INPUT", "READ", "Mutant", "keeping", "mutate"]
 
 #: Input of the mutated module: the number of the active mutant, none with 0.
 INPUT, WIDTH = "mutant", 16
@@ -79,6 +80,21 @@ def _mutant(number: int, command: str, lines: list[str]) -> Mutant:
                   f"{wire}[{bit}]".lstrip("\\") if wire else "", line,
                   lines[line - 1].strip() if line else "",
                   re.sub(r" -(src|wire|wirebit) \S+", "", command))
+
+
+def keeping(verilog: str, signals: Iterable[str]) -> str:
+    """The same Verilog, with those signals marked as used: ``module.signal``, modules by their paths.
+
+    Who records a port looks at it; of what nobody looks at a netlist has nothing left.
+    """
+    wanted = {tuple(signal.rpartition(".")[::2]) for signal in signals}
+    lines, module = [], ""
+    for line in verilog.splitlines():
+        if found := re.match(r"module \\?([^\s(]+)", line):
+            module = found[1]
+        found = re.match(r"  (?:wire|reg) (?:\[\d+:\d+\] )?\\?([^\s;]+)", line)
+        lines.append(f"  (* keep *){line}" if found and (module, found[1]) in wanted else line)
+    return "\n".join(lines) + "\n"
 
 
 def mutate(work: Path, verilog: str, top: str, count: int, seed: int,
