@@ -52,7 +52,7 @@ def pauses(rng, chance: float):
 
 
 class Ram(AxiRam):
-    """An AXI memory of ``SIZE`` bytes at ``BASE``; elsewhere it answers DECERR.
+    """An AXI memory of ``SIZE`` bytes at ``base``, ``BASE`` at first; elsewhere it answers DECERR.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Ram(AxiRam):
     """
 
     def __init__(self, dut, rng, stall: float = 0):
-        self.bytes = bytearray(SIZE)
+        self.bytes, self.base = bytearray(SIZE), BASE
         logging.getLogger(f"cocotb.{dut._name}.m_axi").setLevel("ERROR")   # a line for every burst
         super().__init__(AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.reset, mem=self.bytes)
         self.rng, self.faults, self.answer = rng, [], DECERR
@@ -106,7 +106,7 @@ class Ram(AxiRam):
         channel.send = answer
 
     def _place(self, address: int, length: int, kind: Error) -> int:
-        place = address - BASE
+        place = address - self.base
         if not 0 <= place <= SIZE - length or any(
                 error == kind and start < address + length and address < end
                 for start, end, error in self.faults):

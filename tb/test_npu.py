@@ -146,6 +146,44 @@ async def a_word_that_looks_like_a_code(dut, rng):
     assert await cpu.ask(*get(Read.ERROR)) == (Error.NO_RESULT, False)
 
 
+def test_every_bit_of_an_answer_arrives():
+    MEMORY.run(every_bit_of_an_answer_arrives)
+
+
+async def every_bit_of_an_answer_arrives(dut, rng):
+    """Sums of either sign, with a memory port beside."""
+    config = MEMORY.component.config
+    cpu, shape = Cpu(dut, rng), (config.rows, config.bank)
+    a, b = (rng.choice([-127, 127, rng.integers(-127, 128)], shape).astype(np.int8) for _ in range(2))
+    for each in [*load_matrix(Port.A, a, config.rows), *load_matrix(Port.B, b, config.columns),
+                 run(), readout()]:
+        assert await cpu.ask(*each) == (0, False)
+    words = [(await cpu.ask(*each))[0] for each in read(shape[0] * config.columns)]
+    sums = a.astype(np.int32) @ b.T.astype(np.int32)
+    assert words == sums.reshape(-1).view(np.uint32).tolist()
+
+
+def test_illegal_commands_are_exceptions():
+    MEMORY.run(illegal_commands_are_exceptions)
+
+
+async def illegal_commands_are_exceptions(dut, rng):
+    """All that there are."""
+    config = MEMORY.component.config
+    cpu, count = Cpu(dut, rng), 0
+    for function in range(1 << 10):
+        known = {Op.GET: Read, Op.SET: Write, Op.PUSH: Port}.get(function & 7, ())
+        if function >> 3 in [*known] or CoreModel(config).execute(function) != Error.ILLEGAL:
+            continue
+        answer, exception = await cpu.ask(function, 0, 0)
+        what = f"{Op(function & 7).name} {function >> 3}"
+        assert (answer, exception) == (Error.ILLEGAL, function & 7 != Op.GET), what
+        assert await cpu.ask(*get(Read.ERROR)) == (Error.ILLEGAL, False), what
+        assert await cpu.ask(*command(Op.RESET)) == (0, False), what
+        count += 1
+    assert count > 500, count
+
+
 def test_reset_forgets_and_loses_no_command():
     DOOR.run(reset_forgets)
 

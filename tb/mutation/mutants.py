@@ -12,7 +12,7 @@ __all__ = ["INPUT", "READ", "Mutant", "keeping", "mutate"]
 #: Input of the mutated module: the number of the active mutant, none with 0.
 INPUT, WIDTH = "mutant", 16
 #: Not mutated: clocks, as a register with another one is none any more for whoever simulates it; what a
-#: memory holds at first, and a reset and enable of reading it without a clock, which have to be constant.
+#: memory holds at first, and a reset and enable of reading it without a clock: they must be constant.
 _LEFT_ALONE = re.compile(r" -port (\w*_)?CLK | -port (ARST|SRST) |memrd\S* -port EN ")
 #: Makes ``module.v`` a netlist; cells are numbered, so that it has to be the same whenever they are
 #: spoken of.

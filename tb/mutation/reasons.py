@@ -8,8 +8,14 @@ __all__ = ["reason"]
 
 #: Module (any if empty), what matches the mutant's description, and why no bench can notice.
 _REASONS = (
-    ("", r"^inv \S*procmux\S*\.B\[\d+\] .*: if \(rst\)",
+    ("", r"^(inv|const1) \S*procmux\S*\.B\[\d+\] .*: if \(\w*rst\)",
      "what a register holds after reset that is loaded before anybody looks at it"),
+    ("memory_port", r"^\w+ .*r_data\[64\]",
+     "the lower bit of a response: the upper one says that it is an error"),
+    ("memory_port", r"^cnot1 by \[16\] .*: if \(rst\)",
+     "counts cycles of silence after they have been long enough"),
+    ("npu", r"^cnot1 by \[1\] .*bresp\[0\]", "which of two errors a response names"),
+    ("npu", r"^cnot1 by \[6\] .*awlen", "waits for a burst of stores as long as no stripe is"),
     ("gather", r"^cnot1 by \[[012]\] .*carry",
      "waits for one of the lowest three bits of a distance, all of which are multiples of 8"),
     ("gather", r"^cnot1 by \[8\] .*rest", "waits for a bit that is never set: a rest is below 255"),
