@@ -10,6 +10,8 @@ __all__ = ["reason"]
 _REASONS = (
     ("", r"^(inv|const1) \S*procmux\S*\.B\[\d+\] .*: if \(\w*rst\)",
      "what a register holds after reset that is loaded before anybody looks at it"),
+    ("load_addresses", r"^cnot1 by \[[012]\] .*address",
+     "waits for one of the lowest three bits of an address, which are always 0"),
     ("memory_port", r"^\w+ .*r_data\[64\]",
      "the lower bit of a response: the upper one says that it is an error"),
     ("memory_port", r"^cnot1 by \[16\] .*: if \(rst\)",
