@@ -2,17 +2,25 @@
 
 from collections import deque
 
-from .memory import padded
+from backbeat_rtl.config import WORD
+from backbeat_rtl.isa import FETCHED_WORDS
+
+from .memory import Memory, padded
 from .plans import TABLES, Plan, Problem, ceil, chunks, steps
 
 __all__ = ["LONGEST_WALK", "bound", "predict", "runs"]
 
 #: Runs walked through of one plan: the rest of a large product goes on as its second half.
 LONGEST_WALK = 800
-#: Cycles, as measured: from the doorbell to the first request for an operand, latency aside; from an
-#: operand's last word to the array; from a tile's last step to the read-out of its sums; from the last
-#: word read out to the answer, latency aside.
-_START, _FEED, _DRAIN, _END = 140, 12, 24, 36
+#: Cycles, as measured: from the doorbell to the first word of an operand, but for the descriptor's
+#: words and two latencies; from an operand's last word to the array; from a tile's last step to the
+#: read-out of its sums; from the last word read out to the answer, but for two latencies.
+_START, _FEED, _DRAIN, _END = 50, 12, 20, 38
+#: Bytes of a descriptor that are read.
+_DESCRIPTOR = 4 * FETCHED_WORDS
+#: Read bursts, and panels, asked for ahead of their data, and write bursts not yet acknowledged; cycles,
+#: beside the memory's latency, until the place of one is free again.
+_READS, _LOADS, _READ_ROUND, _WRITES, _WRITE_ROUND = 30, 4, 14, 16, 8
 #: From read-out to read-out.
 _TURN = 4
 #: Cycles between two waves of the read-out at least.
@@ -48,10 +56,29 @@ def _tiles(size: int, panel: int, lanes: int) -> int:
     return size // panel * ceil(panel, lanes) + ceil(size % panel, lanes)
 
 
+def _panel(lanes: int, depth: int, across: bool, lane_count: int) -> tuple[int, int, int]:
+    """Bytes and bursts of a panel, and the words of lanes that it fills: across lanes, a word belongs
+    to one tile."""
+    if not across:
+        return lanes * padded(depth), lanes, lanes * ceil(depth, WORD) + 1
+    words = lanes // lane_count * ceil(lane_count, WORD) + ceil(lanes % lane_count, WORD)
+    return depth * padded(lanes), depth, depth * words + 1
+
+
 def _taken(p: Problem, rows: int, columns: int) -> int:
     """Cycles in which the read-out takes rows of a macro-tile."""
-    c = p.config
-    return rows * max(columns // c.columns * c.group + min(columns % c.columns, c.group), _WAVE)
+    full, rest = divmod(columns, p.config.columns)
+    return rows * (full * _wave(p, p.config.columns) + (_wave(p, rest) if rest else 0))
+
+
+def _wave(p: Problem, columns: int) -> int:
+    """Cycles of a row of a tile: its requantisers go through a group each, the joiner takes from group
+    after group what makes words."""
+    group = p.config.group
+    groups = ceil(p.config.columns, group)
+    full, rest = divmod(columns, group)
+    words = full * ceil(group * p.result_bytes, WORD) + (rest and ceil(rest * p.result_bytes, WORD))
+    return max(group, _WAVE, words + groups - full - (rest > 0))
 
 
 def bound(p: Problem, plan: Plan, disturbed: bool = True) -> float:
@@ -83,13 +110,17 @@ def bound(p: Problem, plan: Plan, disturbed: bool = True) -> float:
 class _Bus:
     """When loads are through that come one after the other, and give way to stores."""
 
-    def __init__(self, rate: float):
-        self.rate, self.time, self.stored = rate, 0.0, 0.0
+    def __init__(self, memory: Memory):
+        self.rate, self.time, self.stored = memory.effective, 0.0, 0.0
+        self.latency, self.round = memory.latency, memory.latency + _READ_ROUND
+        self.asked = 0.0            # when so much has been asked for, at its steady rate
         self.stores = deque()       # (begin, end, bytes per cycle), in order
 
-    def load(self, ready: float, size: int) -> float:
-        """The end of a load that cannot begin before ``ready``."""
-        time = max(self.time, ready)
+    def load(self, ready: float, size: int, bursts: int, words: int = 0) -> float:
+        """The end of a load that cannot be asked for before ``ready`` and fills ``words`` of lanes."""
+        self.asked = max(self.asked, ready) + max(bursts / _READS, 1 / _LOADS) * self.round
+        time = max(self.time, ready + self.latency)
+        lanes = time + words
         for begin, end, taken in self.stores:
             if end <= time:
                 continue
@@ -105,7 +136,8 @@ class _Bus:
                 break
             size -= left * (end - time)
             time = end
-        self.time = time + size / self.rate
+        # As many as may be under way are asked for at once.
+        self.time = max(time + size / self.rate, lanes, self.asked - self.round + self.latency)
         return self.time
 
     def store(self, begin: float, end: float, size: int):
@@ -169,8 +201,8 @@ def predict(p: Problem, plan: Plan) -> int:
     their sums are there; the read-out beside them, of all that is complete."""
     c, total = p.config, runs(p, plan)
     half, half_time = min(total, LONGEST_WALK) // 2, 0.0
-    bus = _Bus(p.memory.effective)
-    bus.time = _START + p.memory.latency
+    bus = _Bus(p.memory)
+    bus.time = _START + 2 * p.memory.latency + _DESCRIPTOR / bus.rate
     a_banks, b_banks, tables = _Banks(c.banks), _Banks(c.banks), _Banks(TABLES)
     read_out = _ReadOut(bus)
     run_end = 0.0
@@ -181,9 +213,8 @@ def predict(p: Problem, plan: Plan) -> int:
             return round(run_end) + _last(p, plan)
         if number == half:
             half_time = run_end
-        a_size = depth * padded(rows) if p.a_across else rows * padded(depth)
-        b_size = depth * padded(columns) if p.b_across else columns * padded(depth)
-        ready = max(a_banks.loaded(bus, (i, k), a_size), b_banks.loaded(bus, (j, k), b_size))
+        ready = max(a_banks.loaded(bus, (i, k), *_panel(rows, depth, p.a_across, c.rows)),
+                    b_banks.loaded(bus, (j, k), *_panel(columns, depth, p.b_across, c.columns)))
         begin = max(run_end, ready + _FEED)
         read_out.advance(begin)
         if k == 0:      # the half was that of the macro-tile before the last one
@@ -194,13 +225,14 @@ def predict(p: Problem, plan: Plan) -> int:
         a_banks.used((i, k), run_end)
         b_banks.used((j, k), run_end)
         if last:
-            table = tables.loaded(bus, j, 16 * columns) if p.table else 0.0
+            table = 0.0
+            if p.table:     # the half was that of the macro-tile before the last one
+                tables.release(read_out.finish(1))
+                table = tables.loaded(bus, j, 16 * columns)
             read_out.take(_stripes(p, rows, columns, begin, _tile(p, depth), table),
                           rows * padded(columns * p.result_bytes))
-            if p.table:
-                tables.used(j, run_end)
         read_out.advance(run_end, _read_rate(p, depth) if k else 1.0)
-    return round(read_out.finish(0)) + p.memory.latency + _END
+    return round(read_out.finish(0)) + 2 * p.memory.latency + _END
 
 
 def _stripes(p: Problem, rows: int, columns: int, begin: float, tile: int,
@@ -216,14 +248,19 @@ def _stripes(p: Problem, rows: int, columns: int, begin: float, tile: int,
             taken = min(width, columns - column)
             # Its first row may be on its way when the last tile of it is complete.
             number = row // c.rows * tiles + ceil(column + taken, c.columns)
-            complete = begin + number * tile + _DRAIN - (ceil(taken, c.columns) - 1) * wave
+            complete = begin + number * tile + _drain(p) - (ceil(taken, c.columns) - 1) * wave
             out.append((max(complete, table), _stripe(p, height, taken)))
     return out
 
 
+def _drain(p: Problem) -> int:
+    """Cycles from a tile's last step to the read-out of its sums, which come pair of rows by pair."""
+    return _DRAIN + max(_WAVE, p.config.row_pairs)
+
+
 def _stripe(p: Problem, rows: int, columns: int) -> float:
-    """Cycles in which a stripe is read out and stored."""
-    return max(_taken(p, rows, columns),
+    """Cycles in which a stripe is read out and stored, every row a burst."""
+    return max(_taken(p, rows, columns), rows / _WRITES * (p.memory.latency + _WRITE_ROUND),
                rows * padded(columns * p.result_bytes) / p.memory.effective)
 
 
@@ -236,7 +273,7 @@ def _last_stripe(p: Problem, plan: Plan) -> tuple[int, int]:
 
 def _last(p: Problem, plan: Plan) -> int:
     """Cycles from the last run's end to the answer."""
-    return round(_stripe(p, *_last_stripe(p, plan))) + _DRAIN + p.memory.latency + _END
+    return round(_stripe(p, *_last_stripe(p, plan))) + _drain(p) + 2 * p.memory.latency + _END
 
 
 class _Banks:
@@ -246,7 +283,7 @@ class _Banks:
         self.keys, self.free = [None] * banks, [0.0] * banks
         self.place, self.ends, self.turn = {}, [0.0] * banks, 0
 
-    def loaded(self, bus: _Bus, key, size: int) -> float:
+    def loaded(self, bus: _Bus, key, size: int, bursts: int = 1, words: int = 0) -> float:
         """When the panel is there; it is loaded if it is not held."""
         bank = self.place.get(key)
         if bank is None:
@@ -254,8 +291,12 @@ class _Banks:
             self.turn = (bank + 1) % len(self.keys)
             self.place.pop(self.keys[bank], None)
             self.keys[bank], self.place[key] = key, bank
-            self.ends[bank] = bus.load(self.free[bank], size)
+            self.ends[bank] = bus.load(self.free[bank], size, bursts, words)
         return self.ends[bank]
+
+    def release(self, time: float):
+        """The bank that is filled next is free from then on."""
+        self.free[self.turn] = time
 
     def used(self, key, end: float):
         """A run (store) that reads it ends then."""

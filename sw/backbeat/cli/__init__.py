@@ -20,6 +20,7 @@ from . import (  # noqa: E402, F401  (each adds its command to app)
     gemm,
     soc,
     train,
+    validate,
     verilog,
 )
 
