@@ -36,6 +36,8 @@ VERILATOR_FLAGS = ["--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "
 #: -march=native: the library is used where it is built, and a quarter faster for it.
 CXX_FLAGS = ["-O2", "-march=native", "-fPIC", "-std=gnu++20"]
 OLDEST_VERILATOR = (5, 36)
+#: For Verilator, and for the C++ around what it makes: a simulator that can write a VCD file.
+TRACE, CXX_TRACE = "--trace", ["-DBB_TRACE", "-DVM_TRACE=1", "-DVM_TRACE_VCD=1"]
 #: Of each design, next to what Verilator calls slow.
 SLOW = "slow.cpp"
 
@@ -140,13 +142,14 @@ class Design:
     flags: tuple[str, ...] = ()
 
 
-def _runtime(include: Path, work: Path) -> list[Path]:
-    """Objects of Verilator's own sources, cached or compiled now: they are the same for all designs."""
+def _runtime(include: Path, work: Path, traced: bool) -> list[Path]:
+    """Objects of Verilator's own sources, cached or compiled now: they are the same for all designs, and
+    those that write a VCD file want one more."""
     cxx, cache, objects = compiler(), cache_directory(), []
     parts = [run_tool([cxx, "--version"], "the C++ compiler"), str(include), find_verilator()[2],
              *CXX_FLAGS, os.uname().machine, _cpu()]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
-    for name in "verilated", "verilated_threads":
+    for name in ["verilated", "verilated_threads", *["verilated_vcd_c"] * traced]:
         target = cache / f"{name}-{key}.o"
         with _locked(cache / f"{name}-{key}.lock"):
             if not is_whole(target):
@@ -185,7 +188,7 @@ def _build(designs: Sequence[Design], main: Path, target: Path, work: Path, flag
         return out
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        runtime = pool.submit(_runtime, include, work)
+        runtime = pool.submit(_runtime, include, work, any(TRACE in design.flags for design in designs))
         objects = [*pool.map(compile_one, sources), *runtime.result()]
     library = work / target.name
     run_tool([cxx, "-shared", *objects, "-pthread", "-o", library], "linking the simulator")
@@ -243,21 +246,24 @@ def cached_library(name: str, designs: Sequence[Design], main: Path, depends: Se
     return target
 
 
-def cfu_design(config: Config) -> tuple[Design, list[str]]:
+def cfu_design(config: Config, traced: bool = False) -> tuple[Design, list[str]]:
     """The core with its CFU door, and the flags of the C++ around it."""
-    return (Design("Cfu", lambda: cfu_verilog(config)), ["-DBB_MEMORY"] if config.memory else [])
+    flags = (["-DBB_MEMORY"] if config.memory else []) + (CXX_TRACE if traced else [])
+    return Design("Cfu", lambda: cfu_verilog(config), (TRACE,) if traced else ()), flags
 
 
-def simulator_library(config: Config) -> Path:
+def simulator_library(config: Config, traced: bool = False) -> Path:
     """The shared library that simulates the core of that configuration, cached or built now.
+
+    ``traced``: another one, slower, for :meth:`.verilator.Simulator.trace`.
 
     Raises
     ------
     ToolError
         A tool is missing or failed.
     """
-    design, flags = cfu_design(config)
-    return cached_library(config.name, [design], SHIM, [repr(config), *hardware_sources()], flags)
+    design, flags = cfu_design(config, traced)
+    return cached_library(config.name + "-traced" * traced, [design], SHIM, [repr(config), *hardware_sources()], flags)
 
 
 def _cpu() -> str:

@@ -1,9 +1,13 @@
 // Drives the Verilated CFU door through batches of commands: one call from Python per product, not
-// one per cycle. A core with a memory port (BB_MEMORY) has its memory beside it.
+// one per cycle. A core with a memory port (BB_MEMORY) has its memory beside it. BB_TRACE: can write a
+// waveform; whoever wants none gets a library without it, because that costs a third of the speed.
 
 #include "VCfu.h"
 #include "memory.hpp"
 #include "verilated.h"
+#ifdef BB_TRACE
+#include "verilated_vcd_c.h"
+#endif
 
 #include <cstdint>
 #include <memory>
@@ -17,19 +21,29 @@ struct Simulator {
     uint64_t until = UINT64_MAX;   // bb_run() breaks off at this cycle
     Stalls stalls;
     Memory memory;
+#ifdef BB_TRACE
+    std::unique_ptr<VerilatedVcdC> waveform;
+#endif
+
+    // Half a cycle.
+    void level(bool clk) {
+        cfu->clk = clk;
+        cfu->eval();
+#ifdef BB_TRACE
+        if (waveform) waveform->dump(2 * cycles + clk);
+#endif
+    }
 
     // The inputs of this cycle are set: lets what depends on them settle.
     void settle() {
         memory.drive(*cfu, stalls);
-        cfu->clk = 0;
-        cfu->eval();
+        level(0);
     }
 
     // Ends the cycle. False if the core broke a rule of the memory's bus in it.
     bool edge() {
         const bool legal = memory.transfer(*cfu);
-        cfu->clk = 1;
-        cfu->eval();
+        level(1);
         ++cycles;
         return legal;
     }
@@ -41,10 +55,8 @@ struct Simulator {
         memory.reset();
         for (uint64_t left = count + 1; left--;) {
             cfu->reset = left > 0;
-            cfu->clk = 0;
-            cfu->eval();
-            cfu->clk = 1;
-            cfu->eval();
+            level(0);
+            level(1);
             ++cycles;
         }
     }
@@ -66,6 +78,9 @@ struct Batch {
 
 void* bb_open() {
     auto* simulator = new Simulator;
+#ifdef BB_TRACE
+    simulator->context.traceEverOn(true);
+#endif
     simulator->cfu = std::make_unique<VCfu>(&simulator->context);
     simulator->reset(1);
     return simulator;
@@ -93,6 +108,23 @@ void bb_reset(void* handle, uint64_t cycles) {
 void bb_until(void* handle, uint64_t cycle) {
     static_cast<Simulator*>(handle)->until = cycle;
 }
+
+#ifdef BB_TRACE
+// From now on every signal goes into a VCD file of that name, a cycle being two units of time, the
+// second of them with a high clock. Null: complete the file. False if it cannot be written.
+bool bb_trace(void* handle, const char* path) {
+    auto& simulator = *static_cast<Simulator*>(handle);
+    if (simulator.waveform) simulator.waveform->close();
+    simulator.waveform.reset();
+    if (!path) return true;
+    auto waveform = std::make_unique<VerilatedVcdC>();
+    simulator.cfu->trace(waveform.get(), 99);
+    waveform->open(path);
+    if (!waveform->isOpen()) return false;
+    simulator.waveform = std::move(waveform);
+    return true;
+}
+#endif
 
 #ifdef BB_MEMORY
 // What the core finds at addresses `base` to `base + size - 1`; it answers everything else with

@@ -120,6 +120,19 @@ class Simulator:
         """Transfers on that channel since the last :meth:`strike`."""
         return self.library.bb_moved(self.handle, ctypes.c_uint32(CHANNELS.index(channel)))
 
+    def trace(self, path: Path | None):
+        """From now on, writes every signal in every cycle into a VCD file; None completes it. Of a
+        library that was built ``traced``.
+
+        Raises
+        ------
+        OSError
+            It cannot be written.
+        """
+        self.library.bb_trace.restype = ctypes.c_bool
+        if not self.library.bb_trace(self.handle, None if path is None else str(path).encode()):
+            raise OSError(f"no waveform can be written to {path}")
+
     def cycles(self) -> int:
         return self.library.bb_cycles(self.handle)
 
