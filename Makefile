@@ -9,13 +9,14 @@ RISCV  := .venv/.riscv
 
 export BACKBEAT_CACHE ?= $(CURDIR)/$(BUILD)/cache
 
-.PHONY: help setup train test sim waves waves-update formal mutate coverage verification faults soak rtl isa bench \
+.PHONY: help setup train test sim animate waves waves-update formal mutate coverage verification faults soak rtl isa bench \
 	bench-scalesim bench-soc compare \
 	numerics synth soc soc-litex serve bitstream load synth-soc pe-netlist cfu-playground lint doctor clean
 
 help:
 	@echo "make train           train digits-mlp, every matrix product on the simulated RTL"
 	@echo "make test            all tests          make sim T=name [WAVES=1]   one test bench"
+	@echo "make animate         build/beat.html: the array cycle by cycle, from its waveform (ARGS='M K N', 3 3 2)"
 	@echo "make waves           every cycle of canonical scenarios against tb/golden [T=name]; make waves-update"
 	@echo "make rtl CONFIG=8x8  build/rtl/8x8/cfu.v  make synth   resource table (xc7)"
 	@echo "make bench           figures: build/bench.json and a table"
@@ -60,6 +61,10 @@ test: setup $(RISCV)
 sim: setup
 	$(if $(T),,$(error say which test bench: make sim T=pe (see tb/test_*.py)))
 	WAVES=$(WAVES) $(BIN)/pytest tb/test_$(T).py $(ARGS)
+
+# Operands and sums on their way through the simulated array: A is M by K, B is K by N.
+animate: setup
+	$(BIN)/backbeat animate --out $(BUILD)/beat.html $(or $(ARGS),3 3 2)
 
 waves: setup
 	$(BIN)/python -m tb.waves $(T) $(ARGS)

@@ -47,8 +47,8 @@ def check(m: int, k: int, n: int, config: Config):
             raise ValueError(f"{name} must be at most {TILES * size} to be looked at, {TILES} tiles of "
                              f"{size}, got {value}")
     if down * right > TILES:
-        raise ValueError(f"M and N must make at most {TILES} tiles of {config.name} to be looked at, got "
-                         f"{down} x {right} with M={m} and N={n}")
+        raise ValueError(f"M and N must make at most {TILES} tiles of {config.name} to be looked at, "
+                         f"got {down} x {right} with M={m} and N={n}")
 
 
 def operands(m: int, k: int, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -221,8 +221,8 @@ def _check_operands(beat: Beat):
 
 def _expect(found, value: int, cycle: int, where: str, name: str):
     if found != value:
-        raise TraceError(f"cycle {cycle}: {where} is {found}, expected {name}: the array's skew or delays "
-                         "are not those of sw/backbeat/animate/beat.py")
+        raise TraceError(f"cycle {cycle}: {where} is {found}, expected {name}: the array's skew or "
+                         "delays are not those of sw/backbeat/animate/beat.py")
 
 
 def _drained(r: Registers, base: int, beat: Beat, tile: int, pair: int, lane: int,

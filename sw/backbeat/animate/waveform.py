@@ -137,8 +137,8 @@ class _Trace:
                      if full.rpartition(".")[0] == module and v.bitwidth == source.bits
                      and _NAMELESS.fullmatch(v.name)]
         what = name or f"single nameless register of {source.bits} bits ({key})"
-        mend = (f"it is written in rtl/backbeat_rtl/{source.file}; what it is called now is to be said in "
-                "SIGNALS of sw/backbeat/animate/waveform.py")
+        mend = (f"it is written in rtl/backbeat_rtl/{source.file}; what it is called now is to be said "
+                "in SIGNALS of sw/backbeat/animate/waveform.py")
         if len(found) != 1:
             raise TraceError(f"the waveform has no {what} in {module}: {mend}")
         variable, bits = found[0], found[0].bitwidth or 1

@@ -263,7 +263,8 @@ def simulator_library(config: Config, traced: bool = False) -> Path:
         A tool is missing or failed.
     """
     design, flags = cfu_design(config, traced)
-    return cached_library(config.name + "-traced" * traced, [design], SHIM, [repr(config), *hardware_sources()], flags)
+    return cached_library(config.name + "-traced" * traced, [design], SHIM,
+                          [repr(config), *hardware_sources()], flags)
 
 
 def _cpu() -> str:

@@ -13,6 +13,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
                   help="Backbeat: a systolic array that learns.")
 
 from . import (  # noqa: E402, F401  (each adds its command to app)
+    animate,
     bench,
     bench_soc,
     compare,
