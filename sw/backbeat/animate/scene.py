@@ -66,8 +66,7 @@ class Scene:
         self.beat, self.captions = beat, captions(beat)
         config, k = beat.config, beat.k
         self.pairs, self.columns = config.row_pairs, config.columns
-        first_picked = beat.drains[0].picked
-        self.time = Timeline(beat.cycles, SECONDS, REST, first_picked)
+        self.time = Timeline(beat.cycles, SECONDS, REST, still=SUM)
         used = min(self.columns, beat.b.shape[1])
         self.queue_a = min(k * len(beat.starts) + self.pairs - 1, QUEUED)
         self.queue_b = min(k * len(beat.starts) + used - 1, QUEUED)
