@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from backbeat import animate
-from backbeat.animate import TraceError, beat, waveform
+from backbeat.animate import TraceError, beat, scene, waveform
 from backbeat.animate.captions import captions
+from backbeat.animate.scene import Scene
 from backbeat.cli import main
 from backbeat_rtl import array
 from backbeat_rtl.config import Config
@@ -42,7 +43,7 @@ def test_result_is_the_product(beats, shape):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_operands_are_skewed_as_the_array_says(beats, shape):
-    """Row pair p is p cycles late, column c is c: a step meets in PE(p, c) p + c cycles after PE(0, 0)."""
+    """Row pair p is p cycles late, column c c cycles: a step meets in PE(p, c) p + c after PE(0, 0)."""
     seen = beats(*shape)
     for tile, start in enumerate(seen.starts):
         for lane in range(4):
@@ -207,6 +208,76 @@ def test_image_is_whole_and_says_what_was_recorded(beats, shape):
     assert all(str(value) in final for value in seen.c.flat)
     for caption in captions(seen):
         assert caption.split()[0] in " ".join(shown)
+
+
+def seen_at(text: str, time, cycle: int) -> dict:
+    """What the image shows near the end of a cycle: (class, x, y) of each text that is seen, and it."""
+    percent = 100 * (cycle + 0.9) / (time.cycles + time.rest)
+    rules = {}
+    for name, frames in re.findall(r"@keyframes (\w+)\{((?:[^{}]+\{[^{}]*\})+)\}", text):
+        states = sorted((100.0 if at == "to" else float(at.rstrip("%")), body)
+                        for ats, body in re.findall(r"([^{}]+)\{([^{}]*)\}", frames)
+                        for at in ats.split(","))
+        before = [body for at, body in states if at <= percent][-1]
+        after = [body for at, body in states if at >= percent][0]
+        assert before == after, f"{name} is not still at the end of cycle {cycle}"
+        rules[name] = before
+    found = {}
+
+    def walk(element, x: float, y: float):
+        if still := re.fullmatch(r"translate\((\S+) (\S+)\)", element.get("transform", "")):
+            x, y = float(still[1]), float(still[2])
+        for name in element.get("class", "").split():
+            if name in rules:
+                if "opacity:0" in rules[name]:
+                    return
+                if place := re.search(r"translate\((.*)px,(.*)px\)", rules[name]):
+                    x, y = float(place[1]), float(place[2])
+        if element.tag.endswith("}text"):
+            key = element.get("class"), x + float(element.get("x", 0)), y + float(element.get("y"))
+            assert key not in found, f"{element.text} lies upon {found[key]} in cycle {cycle}"
+            found[key] = element.text
+        for child in element:
+            walk(child, x, y)
+
+    walk(ElementTree.fromstring(text), 0, 0)
+    return found
+
+
+@pytest.mark.parametrize("shape", [EXAMPLE, (4, 5, 8)])
+def test_image_shows_each_register_in_its_cycle(beats, shape):
+    beat_, drawn = beats(*shape), Scene(beats(*shape))
+    text = animate.FORMATS[".svg"](beat_)
+    for cycle in range(beat_.cycles):
+        found = seen_at(text, drawn.time, cycle)
+        expected = {}
+        for tile, start in enumerate(beat_.starts):
+            for lane, column in np.ndindex(4, 4):
+                x, y = drawn.element(lane // 2, column)
+                a_at, step = scene.A_AT[lane % 2], cycle - start - lane // 2 - column
+                row, col = beat_.row(tile, lane), beat_.column(tile, column)
+                if row is not None and 0 <= step - beat.OPERAND < beat_.k:
+                    expected["n", x + a_at[0], y + a_at[1] + 6.5] = beat_.operand_a[cycle, lane, column]
+                if col is not None and lane % 2 and 0 <= step - beat.OPERAND < beat_.k:
+                    expected["n", x + scene.B_AT[0], y + scene.B_AT[1] + 6.5] = beat_.operand_b[
+                        cycle, lane // 2, column]
+                if row is None or col is None:
+                    continue
+                if 0 <= step - beat.SUM < beat_.k:
+                    kind = "s fin" if step - beat.SUM == beat_.k - 1 else "s"
+                    expected[kind, x + scene.NUMBERS_AT, y + a_at[1] + 18] = beat_.sum[
+                        cycle, lane, column]
+                if 0 <= step - beat.PRODUCT < beat_.k:
+                    expected["p", x + scene.NUMBERS_AT, y + a_at[1] - 12] = beat_.product[
+                        cycle, lane, column]
+        inside = {key: int(value.replace("\N{MINUS SIGN}", "-")) for key, value in found.items()
+                  if key[0] in ("n", "s", "s fin", "p") and key[1] > drawn.left
+                  and drawn.top < key[2] < drawn.drain}
+        assert inside == expected, f"cycle {cycle}"
+    stored = {key: value for key, value in found.items() if key[2] > drawn.ram and key[0] == "n"}
+    values = [int(value.replace("\N{MINUS SIGN}", "-")) for pair in stored.values()
+              for value in pair.split(" · ")]
+    assert sorted(values) == sorted(beat_.c.flat), "at the end, C is in the accumulators"
 
 
 def test_image_of_the_docs_is_this_one():
