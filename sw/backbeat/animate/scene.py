@@ -43,7 +43,7 @@ text{font-variant-numeric:tabular-nums}
 .l{font-size:17px;fill:#56606e}.r{text-anchor:end}.mid{text-anchor:middle}
 .t{font-size:21px;font-weight:700}.cy{font-size:46px;font-weight:700}
 .cap{font-size:21px}
-.w .n{font-size:17px}
+.w .n{font-size:17px}.w.v .n{font-size:15px}
 .bar{fill:#dde2e8}.at{fill:#0072b2}"""
 
 
@@ -113,7 +113,7 @@ class Scene:
 
     def chip(self, kind: str, tile: int, text: str, attributes: str, size=(CHIP_W, CHIP_H)):
         w, h = size
-        kind += " o" * (tile % 2) + " w" * (len(text) > 9)
+        kind += " o" * (tile % 2) + " w" * (len(text) > 9) + " v" * (len(text) > 10)
         self.add(f'<g {attributes}><g class="{kind}"><rect x="{-w / 2:g}" y="{-h / 2:g}" width="{w:g}" '
                  f'height="{h:g}" rx="7"/><text y="6.5" class="n">{text}</text></g></g>')
 

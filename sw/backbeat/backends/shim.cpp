@@ -1,6 +1,6 @@
 // Drives the Verilated CFU door through batches of commands: one call from Python per product, not
-// one per cycle. A core with a memory port (BB_MEMORY) has its memory beside it. BB_TRACE: can write a
-// waveform; whoever wants none gets a library without it, because that costs a third of the speed.
+// one per cycle. A core with a memory port (BB_MEMORY) has its memory beside it. BB_TRACE: a
+// library of its own, slower, which can write a waveform.
 
 #include "VCfu.h"
 #include "memory.hpp"
