@@ -9,8 +9,8 @@ RISCV  := .venv/.riscv
 
 export BACKBEAT_CACHE ?= $(CURDIR)/$(BUILD)/cache
 
-.PHONY: help setup train test sim animate waves waves-update formal mutate coverage verification faults soak rtl isa bench \
-	bench-scalesim bench-soc compare \
+.PHONY: help setup train test sim waves waves-update formal mutate coverage verification faults soak rtl isa bench \
+	animate bench-scalesim bench-soc compare \
 	numerics synth soc soc-litex serve bitstream load synth-soc pe-netlist cfu-playground lint doctor clean
 
 help:

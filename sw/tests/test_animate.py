@@ -152,9 +152,23 @@ def test_other_skew_is_noticed(vcd):
     assert (beat.follow(registers, a, b, config).c == a.astype(int) @ b).all()
     late = registers.a.copy()
     late[1:, :, 1] = registers.a[:-1, :, 1]
-    message = r"cycle 3: operand a of row 0 in PE\(0, 1\) is \S+, expected A\[0, 0\] = "
-    with pytest.raises(TraceError, match=message):
+    with pytest.raises(TraceError, match="cycle 3: operand a of row 0 in column 1 is 0, expected -2"):
         beat.follow(registers._replace(a=late), a, b, config)
+    stray = registers.edge_b + (np.arange(4) == 3)
+    with pytest.raises(TraceError, match="cycle 0: the edge of column 3 is 1, expected 0"):
+        beat.follow(registers._replace(edge_b=stray), a, b, config)
+
+
+def test_what_is_picked_and_stored_is_noticed(vcd):
+    """One register of the way out holds something else, in the cycle in which it counts."""
+    path, config = vcd
+    a, b = beat.operands(*EXAMPLE, 0)
+    registers = waveform.read_registers(path, config)
+    for name, message in (
+            ("low", "the drain does not pick P of"), ("new", "writes .* to its accumulators"),
+            ("address", "does not write the sums of"), ("last", r"told of \d+ tiles, expected 1")):
+        with pytest.raises(TraceError, match=message):
+            beat.follow(registers._replace(**{name: getattr(registers, name) + 1}), a, b, config)
 
 
 class Reader(HTMLParser):
@@ -313,7 +327,7 @@ def test_command_fails_on_a_wrong_value(monkeypatch, capsys, tmp_path, beats):
     wrong = beat.Beat(**{**vars(seen), "c": seen.c + np.array([[0, 0], [0, 1], [0, 0]])})
     monkeypatch.setattr(animate, "watch", lambda *arguments: wrong)
     code, text, _ = run(monkeypatch, capsys, "animate", *EXAMPLE, "--out", tmp_path / "beat.svg")
-    assert code == 1 and (tmp_path / "beat.svg").exists()
+    assert code == 1 and "accumulators: not A B." in (tmp_path / "beat.svg").read_text()
     assert (f"1 of 6 values of C are wrong, the first C[1, 1] = {wrong.c[1, 1]}, "
             f"expected {seen.c[1, 1]}") in text
 

@@ -67,7 +67,7 @@ class Drain:
     picked : int
         Cycle in which P is final, and the drain picks it.
     sums : tuple of int
-        Of the pair's rows, as the array delivers them.
+        Of the pair's rows, as the array delivers them and the accumulators take them.
     stored : int
         First cycle in which the accumulators hold them.
     """
@@ -179,55 +179,58 @@ def follow(r: Registers, a: np.ndarray, b: np.ndarray, config: Config) -> Beat:
     base = int(lasts[0]) - k + 1
     beat = Beat(config, a, b, np.zeros((m, n), np.int64), [int(last) - k + 1 - base for last in lasts],
                 *(x[base:] for x in (r.edge_a, r.edge_b, r.a, r.b, r.product, _sums(r))), [])
-    _check_operands(beat)
     for tile, start in enumerate(beat.starts):
         for pair in range(config.row_pairs):
             for lane in range(config.columns):
                 if beat.row(tile, 2 * pair) is None or beat.column(tile, lane) is None:
                     continue
-                drain, values = _drained(r, base, beat, tile, pair, lane, start + k - 1 + SUM)
+                drain = _drained(r, base, beat, tile, pair, lane, start + k - 1 + SUM)
                 beat.drains.append(drain)
-                for odd, value in enumerate(values):
+                for odd, value in enumerate(drain.sums):
                     if (row := beat.row(tile, 2 * pair + odd)) is not None:
                         beat.c[row, beat.column(tile, lane)] = value
     beat.drains.sort(key=lambda drain: (drain.picked, drain.pair))
     end = 1 + max(drain.stored for drain in beat.drains)
-    return Beat(config, a, b, beat.c, beat.starts,
+    beat = Beat(config, a, b, beat.c, beat.starts,
                 *(x[:end] for x in (beat.edge_a, beat.edge_b, beat.operand_a, beat.operand_b,
                                     beat.product, beat.sum)), beat.drains)
+    _check_operands(beat)
+    return beat
 
 
 def _check_operands(beat: Beat):
-    rows, columns = beat.config.rows, beat.config.columns
+    """Each operand is where the picture says in each cycle, and everywhere else are zeros."""
+    rows, columns, end = beat.config.rows, beat.config.columns, beat.cycles
+    size = end + beat.k + rows + columns        # room for what passes after the last cycle
+    a, b = np.zeros((size, rows, columns + 1), int), np.zeros((size, rows // 2 + 1, columns), int)
     for tile, start in enumerate(beat.starts):
-        for step in range(beat.k):
-            for lane in range(rows):
-                row, at = beat.row(tile, lane), start + step + lane // 2
-                value = 0 if row is None else int(beat.a[row, step])
-                name = f"A[{row}, {step}] = {value}" if row is not None else "0"
-                _expect(beat.edge_a[at + 1, lane], value, at + 1, f"the edge of row {lane}", name)
-                for c in range(columns):
-                    _expect(beat.operand_a[at + OPERAND + c, lane, c], value, at + OPERAND + c,
-                            f"operand a of row {lane} in PE({lane // 2}, {c})", name)
-            for lane in range(columns):
-                column, at = beat.column(tile, lane), start + step + lane
-                value = 0 if column is None else int(beat.b[step, column])
-                name = f"B[{step}, {column}] = {value}" if column is not None else "0"
-                _expect(beat.edge_b[at + 1, lane], value, at + 1, f"the edge of column {lane}", name)
-                for p in range(rows // 2):
-                    _expect(beat.operand_b[at + OPERAND + p, p, lane], value, at + OPERAND + p,
-                            f"operand b of PE({p}, {lane})", name)
+        for lane in range(rows):
+            if (row := beat.row(tile, lane)) is not None:
+                for c in range(columns + 1):
+                    at = start + 1 + lane // 2 + c
+                    a[at:at + beat.k, lane, c] = beat.a[row]
+        for lane in range(columns):
+            if (column := beat.column(tile, lane)) is not None:
+                for p in range(rows // 2 + 1):
+                    at = start + 1 + lane + p
+                    b[at:at + beat.k, p, lane] = beat.b[:, column]
+    _expect(beat.edge_a[:, :, None], a[:end, :, :1], "the edge of row {0}")
+    _expect(beat.edge_b[:, None], b[:end, :1], "the edge of column {1}")
+    _expect(beat.operand_a, a[:end, :, 1:], "operand a of row {0} in column {1}")
+    _expect(beat.operand_b, b[:end, 1:], "operand b of PE({0}, {1})")
 
 
-def _expect(found, value: int, cycle: int, where: str, name: str):
-    if found != value:
-        raise TraceError(f"cycle {cycle}: {where} is {found}, expected {name}: the array's skew or "
-                         "delays are not those of sw/backbeat/animate/beat.py")
+def _expect(found: np.ndarray, expected: np.ndarray, where: str):
+    for at in np.argwhere(found != expected)[:1]:
+        cycle, *place = at.tolist()
+        raise TraceError(f"cycle {cycle}: {where.format(*place)} is {found[tuple(at)]}, expected "
+                         f"{expected[tuple(at)]}: the array's skew or delays are not those of "
+                         "sw/backbeat/animate/beat.py")
 
 
 def _drained(r: Registers, base: int, beat: Beat, tile: int, pair: int, lane: int,
-             final: int) -> tuple[Drain, tuple[int, int]]:
-    """A pair's way out, and what was written into its accumulators."""
+             final: int) -> Drain:
+    """A pair's way out, from the element to what is written into its accumulators."""
     picked = final + pair + lane
     at, where = base + picked, f"PE({pair}, {lane})"
     if r.low[at + 1, lane] != r.p[at, pair, lane] & (1 << LOW) - 1:
@@ -240,4 +243,7 @@ def _drained(r: Registers, base: int, beat: Beat, tile: int, pair: int, lane: in
                          f"to tile {tile} of its accumulators")
     sums = tuple(int(x) for x in r.sums[at + SUMS, :, lane])
     written = tuple(int(x) for x in r.new[stored - 1, :, lane])
-    return Drain(tile, pair, lane, picked, sums, picked + DRAIN), written
+    if written != sums:
+        raise TraceError(f"cycle {picked + DRAIN - 1}: column {lane} writes {written} to its "
+                         f"accumulators, where the array has delivered {sums}")
+    return Drain(tile, pair, lane, picked, sums, picked + DRAIN)

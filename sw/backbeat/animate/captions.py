@@ -71,8 +71,9 @@ def captions(beat: Beat) -> list[str]:
             said.append("The first pair is at the adder of its column's accumulators.")
         stored = [d for d in beat.drains if d.stored == cycle]
         if cycle == beat.cycles - 1:
-            said.append("All sums are in the accumulators: C = A B. The core's commands read them "
-                        "there, or its store unit writes them to memory.")
+            exact = (beat.c == beat.a.astype(int) @ beat.b).all()
+            said.append(f"All sums are in the accumulators: {'C = A B' if exact else 'not A B'}. The "
+                        "core's commands read them there, or its store unit writes them to memory.")
         elif stored:
             said.append(f"{_elements(stored)}: in the accumulators.")
         busy = _busy(beat, cycle)
