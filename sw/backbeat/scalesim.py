@@ -14,7 +14,8 @@ from backbeat_rtl.config import Config
 from . import open as open_accelerator
 from .bench import Run, Track, measure
 from .errors import ToolError
-from .workloads import Convolution, Geometry, Product
+from .workloads import Product
+from .workloads.importers import topology
 
 __all__ = ["PRODUCTS", "Estimate", "closed_form", "compare", "compute_cycles", "read_topology"]
 
@@ -69,10 +70,6 @@ config, topology, layout, out = sys.argv[1:]
 scalesim(save_disk_space=True, verbose=False, config=config, topology=topology, layout=layout,
          input_type_gemm=True).run_scale(top_path=out)
 """
-
-#: Columns of its two kinds of topology files, as far as we use them, by the words of their headers.
-_GEMM = ("m", "n", "k")
-_CONVOLUTION = ("ifmap height", "ifmap width", "filter height", "filter width", "channels", "num filter")
 
 
 @dataclass(frozen=True)
@@ -167,44 +164,5 @@ def compare(products: Sequence[Product], backend: str, config: str, seed: int, i
 
 
 def read_topology(path: Path) -> list[Product]:
-    """The layers of a topology file, of products ("Layer, M, N, K") or of convolutions.
-
-    A convolution is of one image without padding, its stride the same both ways; like in SCALE-Sim,
-    the image is as large as the file says. Where the last step would only partly meet the image,
-    SCALE-Sim rounds the result up and everybody else down; so do we.
-
-    Raises
-    ------
-    ValueError
-        Names the file, the line and what is wrong with it.
-    """
-    with path.open(newline="") as file:
-        lines = [[cell.strip() for cell in row] for row in csv.reader(file)]
-    header = [cell.lower() for cell in lines[0]] if lines else []
-    names = [cell for cell in header if cell]
-    gemm = tuple(names[1:4]) == _GEMM
-    if not gemm and not (tuple(names[1:7]) == _CONVOLUTION and names[7:8] in (["strides"],
-                                                                             ["stride height"])):
-        raise ValueError(f"{path}: the header must be 'Layer, {', '.join(_GEMM).upper()}' or "
-                         f"'Layer, {', '.join(_CONVOLUTION)}, strides', got {', '.join(names)!r}")
-    products = []
-    for number, cells in enumerate(lines[1:], 2):
-        if not any(cells):
-            continue
-        sizes = cells[1:4 if gemm else 8]
-        if len(sizes) != (3 if gemm else 7) or not all(size.isdecimal() and int(size) for size in sizes):
-            raise ValueError(f"{path}, line {number}: sizes must be whole numbers above 0, "
-                             f"got {', '.join(cells)!r}")
-        sizes = [int(size) for size in sizes]
-        if gemm:
-            products.append(Product(cells[0], "forward", "nt", *sizes))
-            continue
-        height, width, taps_y, taps_x, channels, filters, stride = sizes
-        try:
-            geometry = Geometry(1, height, width, channels, filters, taps_y, taps_x, stride)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from None
-        products.append(Convolution(cells[0], geometry).products()[0])
-    if not products:
-        raise ValueError(f"{path}: no layers")
-    return products
+    """The forward products of a topology file, see :func:`.workloads.importers.topology.read`."""
+    return list(topology.read(path).products(training=False))

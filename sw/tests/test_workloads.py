@@ -1,5 +1,6 @@
 """Workloads: their products are those of the layers, and no bound is above what must be done."""
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,8 @@ GEOMETRIES = [
     Geometry(2, 7, 10, 16, 8, 1, 1, stride=2),
     Geometry(1, 11, 9, 8, 8, 2, 3, stride=3, padding=2),
     Geometry(1, 9, 9, 5, 3, 3, 3, stride=1, padding=2, dilation=2),
+    Geometry(1, 1, 12, 8, 8, 1, 3, stride=(1, 2), padding=(0, 1), dilation=(1, 3)),
+    Geometry(2, 9, 6, 5, 8, 3, 2, stride=(2, 1), padding=(1, 0), dilation=(1, 2)),
 ]
 
 
@@ -55,10 +58,11 @@ def test_convolution_is_the_one_of_pytorch(g):
     assert (to_w.m, to_w.n) == (g.filters, w[0].numel()) and to_w.k == y[:, 0].numel()
 
 
-@pytest.mark.parametrize("change", [{"batch": 0}, {"stride": 0}, {"padding": -1}, {"taps_x": 12}])
+@pytest.mark.parametrize("change", [{"batch": 0}, {"stride": 0}, {"padding": -1}, {"taps_x": 12},
+                                    {"stride": (1, 0)}, {"padding": (-1, 0)}])
 def test_impossible_convolution_is_refused(change):
     (name, value), = change.items()
-    with pytest.raises(ValueError, match=f"{name}.*{value}"):
+    with pytest.raises(ValueError, match=f"{name}.*{re.escape(str(value))}"):
         replace(GEOMETRIES[0], **change)
 
 
@@ -81,8 +85,8 @@ def test_linear_has_the_orientations_of_training():
 
 def test_attention_has_two_products_and_four_gradients_a_head():
     products = Attention("a", 2, 32, 8).products()
-    assert len(products) == 12 and {p.macs for p in products} == {32 * 32 * 8}
-    assert sorted(p.op for p in products[:6]) == ["nn", "nn", "nt", "nt", "tn", "tn"]
+    assert [p.count for p in products] == 6 * [2] and {p.macs for p in products} == {32 * 32 * 8}
+    assert sorted(p.op for p in products) == ["nn", "nn", "nt", "nt", "tn", "tn"]
 
 
 @pytest.mark.parametrize(("name", "count", "macs"), [
@@ -94,6 +98,7 @@ def test_attention_has_two_products_and_four_gradients_a_head():
 ])
 def test_workload_has_all_its_products(name, count, macs):
     products = WORKLOADS[name].products()
+    assert all(p.count == 1 for p in products)
     assert len(products) == count and sum(p.macs for p in products) == pytest.approx(macs, rel=1e-12)
     assert len({(p.name, p.kind) for p in products}) == count
 
@@ -232,7 +237,9 @@ def test_topologies_of_both_kinds_are_read(tmp_path):
     ("Layer,M,K,N,\na,1,1,1,\n", "the header must be .*got 'layer, m, k, n'"),
     ("Layer,M,N,K,\n", "no layers"),
     ("Layer,M,N,K,\n\na,1,0,1,\n", "line 3: sizes must be whole numbers above 0, got 'a, 1, 0, 1"),
-    ("Layer,M,N,K,\na,1,2\n", "line 2: sizes must be"),
+    ("Layer,M,N,K,\na,1,2\n", "line 2: sizes must be .* column 'k' is ''"),
+    ("Layer,M,N,K,\na,1,2.5,3\n", "t.csv, line 2: sizes must be .* column 'n' is '2.5'"),
+    ("Layer,M,N,K,\na,1,2,\xb2\n", "column 'k' is '\xb2'"),
     ("Layer, IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, Num Filter, Strides,\n"
      "c,4,4,5,5,1,1,1,\n", "line 2: the filter is larger than the padded image"),
 ])
