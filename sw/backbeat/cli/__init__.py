@@ -23,6 +23,7 @@ from . import (  # noqa: E402, F401  (each adds its command to app)
     train,
     validate,
     verilog,
+    workloads,
 )
 
 

@@ -36,8 +36,9 @@ class Transformer:
         F(x W1) * (x W3) instead of F(x W1).
     segments : int
         Rows of a further embedding.
-    pooled : bool
-        A layer of the first token follows, as of an encoder, instead of a head for each.
+    encoder : bool
+        As BERT: embeddings are normalised and what attention and FFN give, not what they are given, and
+        at the end is a layer of the first token (pooler) instead of a head for each.
     tied : bool
         The head's matrix is that of the embedding.
     """
@@ -52,7 +53,7 @@ class Transformer:
     bias: bool = True
     gated: bool = False
     segments: int = 0
-    pooled: bool = False
+    encoder: bool = False
     tied: bool = False
 
     def __call__(self, batch: int, tokens: int) -> tuple[Layer, ...]:
@@ -76,24 +77,25 @@ class Transformer:
         tables = (("tokens", self.vocabulary), ("positions", self.positions),
                   ("segments", self.segments))
         layers = [Embedding(name, rows, entries, d) for name, entries in tables if entries]
-        # An encoder of this kind normalises its embeddings, a decoder what its blocks give.
-        layers += [norm("norm of embeddings")] if self.pooled else []
-        layers += [norm("norm 1", self.blocks), *(linear(f"projection {name}", d, d) for name in "QKV"),
-                   Attention("attention", self.heads, tokens, d // self.heads, batch=batch,
-                             repeat=self.blocks),
-                   linear("projection O", d, d), norm("norm 2", self.blocks),
-                   *([linear("FFN gate", d, self.hidden)] if self.gated else []),
-                   linear("FFN up", d, self.hidden), linear("FFN down", self.hidden, d)]
-        if self.pooled:
-            return *layers, Linear("pooler", batch, d, d, bias=self.bias)
+        norms = [norm("norm 1", self.blocks), norm("norm 2", self.blocks)]
+        attention = [*(linear(f"projection {name}", d, d) for name in "QKV"),
+                     Attention("attention", self.heads, tokens, d // self.heads, batch=batch,
+                               repeat=self.blocks),
+                     linear("projection O", d, d)]
+        ffn = [*([linear("FFN gate", d, self.hidden)] if self.gated else []),
+               linear("FFN up", d, self.hidden), linear("FFN down", self.hidden, d)]
+        if self.encoder:
+            return (*layers, norm("norm of embeddings"), *attention, norms[0], *ffn, norms[1],
+                    Linear("pooler", batch, d, d, bias=self.bias))
+        layers += [norms[0], *attention, norms[1], *ffn]
         return *layers, norm("norm"), Linear("head", rows, d, self.vocabulary, tied=self.tied)
 
 
 #: Devlin et al., BERT, 2018. Without the heads of its pretraining.
 BERT_BASE = Transformer(30_522, blocks=12, width=768, heads=12, hidden=3072, positions=512, segments=2,
-                        pooled=True)
+                        encoder=True)
 BERT_LARGE = Transformer(30_522, blocks=24, width=1024, heads=16, hidden=4096, positions=512, segments=2,
-                         pooled=True)
+                         encoder=True)
 #: Brown et al., Language Models are Few-Shot Learners, 2020, the largest. Every second block's attention
 #: is "locally banded sparse" there; here all are full.
 GPT3 = Transformer(50_257, blocks=96, width=12_288, heads=96, hidden=49_152, positions=2048, tied=True)

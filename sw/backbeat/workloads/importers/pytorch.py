@@ -1,6 +1,7 @@
 """The products of a PyTorch module, found by running it on tensors without values."""
 
 import importlib
+import logging
 import math
 import sys
 from collections import Counter
@@ -237,6 +238,10 @@ def from_module(module: nn.Module, *inputs: torch.Tensor, title: str = "") -> Wo
                 lambda part, given, returned, path=path: (
                     trace.others(path, part, given, parameters, returned), trace.running.pop())[0]
             ).remove)
+        # It tells of errors itself, with its own trace.
+        log = logging.getLogger("torch._subclasses.fake_tensor")
+        stack.callback(log.setLevel, log.level)
+        log.setLevel(logging.CRITICAL)
         stack.enter_context(_Functions(trace))
         stack.enter_context(_Operations(trace))
         try:
