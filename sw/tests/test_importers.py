@@ -92,6 +92,10 @@ def test_shared_and_unused_parameters_count_once():
     workload = from_module(module, torch.zeros(2, 4))
     assert [layer.weights for layer in workload.layers] == [20, 4, 7]
     assert workload.weights == sum(p.numel() for p in module.parameters())
+    module.register_buffer("fixed", torch.zeros(4, 4))
+    module.forward = lambda x: module[1](module[0](x)) @ module.fixed
+    fixed = from_module(module, torch.zeros(2, 4))
+    assert isinstance(fixed.layers[-2], Linear) and fixed.weights == workload.weights
     twice = nn.Conv2d(2, 2, 3, padding=1)
     workload = from_module(nn.Sequential(twice, twice), torch.zeros(1, 2, 5, 5))
     assert [layer.weights for layer in workload.layers] == [2 * 2 * 9 + 2, 0]
@@ -113,6 +117,24 @@ class Decides(nn.Module):
         return x if x.sum() > 0 else -x
 
 
+class Pairs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pairs = nn.Bilinear(4, 4, 2)
+
+    def forward(self, x):
+        return self.pairs(x, x)
+
+
+class Each(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(3, 4, 5))
+
+    def forward(self, x):
+        return torch.bmm(x, self.weights)
+
+
 @pytest.mark.parametrize(("module", "shape", "message"), [
     (nn.Sequential(nn.Sequential(nn.LSTM(4, 5))), (3, 2, 4), r"0\.0: an LSTM: its products wait"),
     (nn.Sequential(nn.GRU(4, 5)), (3, 2, 4), "0: a GRU: its products wait"),
@@ -120,6 +142,8 @@ class Decides(nn.Module):
     (nn.Sequential(nn.Conv3d(4, 5, 3)), (3, 4, 6, 6, 6), "0: a 3-d convolution: the core gathers"),
     (nn.Sequential(nn.Conv2d(4, 3, 1), nn.ConvTranspose2d(3, 3, 3)), (3, 4, 6, 6),
      "1: a transposed 2-d convolution"),
+    (nn.Sequential(Pairs()), (3, 4), "0.pairs: the products of _trilinear are not looked into"),
+    (Each(), (3, 2, 4), "Each: bmm: a weight of its own for each of 3 matrices"),
     (nn.Sequential(Decides()), (3, 4), "0: does not run without values: DataDependent"),
     (nn.Sequential(nn.Linear(4, 4)), (3, 5), "0: does not run without values: RuntimeError"),
 ])

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -35,6 +36,8 @@ _CONVOLUTIONS = (_ATEN.convolution, _ATEN._convolution, _ATEN.convolution_overri
 #: What `scaled_dot_product_attention` becomes where it is not caught as such, e.g. in an encoder layer.
 _ATTENTION = (_ATEN._scaled_dot_product_flash_attention_for_cpu,
               _ATEN._scaled_dot_product_flash_attention, _ATEN._scaled_dot_product_efficient_attention)
+#: By their names: other operations with products inside, of which nothing should get lost in silence.
+_OPAQUE = re.compile(r"mm$|(^|_)(trilinear|cdist|conv[a-z]*|attention|lstm|gru|rnn|encoder)($|_)")
 
 
 class _Functions(TorchFunctionMode):
@@ -81,6 +84,8 @@ class _Operations(TorchDispatchMode):
                 self.trace.convolution(args)
             elif packet in _ATTENTION:
                 self.trace.attention(*args[:3])
+            elif _OPAQUE.search(packet.__name__):
+                self.trace.refuse(f"the products of {packet.__name__} are not looked into")
         return result
 
 
@@ -99,16 +104,19 @@ class _Trace:
 
     Parameters
     ----------
-    state : dict
-        Parameters by name. Which tensors are views of them is known by their storage.
+    state, parameters : dict
+        Parameters and buffers by name, and the parameters alone. Which tensors are views of them is
+        known by their storage. Buffers may be weights, but do not count as such.
     """
 
-    def __init__(self, state: dict[str, torch.Tensor]):
+    def __init__(self, state: dict[str, torch.Tensor], parameters: dict[str, torch.Tensor]):
         self.layers: list[Layer] = []
         self.refused: list[str] = []
         self.running: list[tuple[str, nn.Module]] = []
         self.inside = False
-        self.free = {_storage(x): x.numel() for x in state.values()}
+        self.parameters = parameters
+        self.free = dict.fromkeys(map(_storage, state.values()), 0)
+        self.free |= {_storage(x): x.numel() for x in parameters.values()}
         self.names = Counter()
 
     def _name(self, what: str) -> str:
@@ -182,9 +190,9 @@ class _Trace:
         self.layers.append(Convolution(self._name(f"conv{dims}d"), geometry, x.requires_grad, groups,
                                        bias is not None and self._take(bias), not self._take(w)))
 
-    def others(self, path: str, module: nn.Module, given, state: dict[str, torch.Tensor], returned):
+    def others(self, path: str, module: nn.Module, given, returned):
         """Parameters of a module that no product has used: of a normalisation, an embedding."""
-        own = [state[f"{path}.{name}" if path else name]
+        own = [self.parameters[f"{path}.{name}" if path else name]
                for name, _ in module.named_parameters(recurse=False)]
         weights = sum(x.numel() for x in own if self.free[_storage(x)] and self._take(x))
         if weights:
@@ -217,6 +225,8 @@ def from_module(module: nn.Module, *inputs: torch.Tensor, title: str = "") -> Wo
         recurrent layers. Or the forward pass fails, or depends on values.
     """
     title = title or type(module).__name__
+    if isinstance(module, torch.jit.ScriptModule):
+        raise WorkloadError(f"{title} cannot be lowered: a scripted module does not tell of its calls")
     with ExitStack() as stack:
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
 
@@ -230,13 +240,13 @@ def from_module(module: nn.Module, *inputs: torch.Tensor, title: str = "") -> Wo
             *module.named_parameters(remove_duplicate=False),
             *module.named_buffers(remove_duplicate=False))}
         parameters = {name: state[name] for name, _ in module.named_parameters(remove_duplicate=False)}
-        trace = _Trace(parameters)
+        trace = _Trace(state, parameters)
         for path, part in module.named_modules():
             stack.callback(part.register_forward_pre_hook(
                 lambda part, given, path=path: trace.running.append((path, part))).remove)
             stack.callback(part.register_forward_hook(
                 lambda part, given, returned, path=path: (
-                    trace.others(path, part, given, parameters, returned), trace.running.pop())[0]
+                    trace.others(path, part, given, returned), trace.running.pop())[0]
             ).remove)
         # It tells of errors itself, with its own trace.
         log = logging.getLogger("torch._subclasses.fake_tensor")
