@@ -69,6 +69,7 @@ def test_layers_have_the_sizes_of_their_calls():
     assert (grouped.groups, grouped.geometry.x, grouped.geometry.y) == (2, (3, 2, 5, 2), (3, 1, 4, 3))
     attention = layer_of(workload, "attention")
     assert attention == Attention("attention", 3, 8, 5, 3, 5)
+    assert layer_of(workload, "baddbmm") == MatMul("baddbmm", 8, 5, 8, 3)
     assert isinstance(layer_of(workload, "embedding"), Other)
     # The table's second use finds its weights counted.
     first, second = (layer for layer in workload.layers
@@ -94,8 +95,9 @@ def test_shared_and_unused_parameters_count_once():
     assert workload.weights == sum(p.numel() for p in module.parameters())
     module.register_buffer("fixed", torch.zeros(4, 4))
     module.forward = lambda x: module[1](module[0](x)) @ module.fixed
+    module.idle = nn.Linear(4, 4)
     fixed = from_module(module, torch.zeros(2, 4))
-    assert isinstance(fixed.layers[-2], Linear) and fixed.weights == workload.weights
+    assert isinstance(fixed.layers[2], Linear) and fixed.weights == workload.weights + 20
     twice = nn.Conv2d(2, 2, 3, padding=1)
     workload = from_module(nn.Sequential(twice, twice), torch.zeros(1, 2, 5, 5))
     assert [layer.weights for layer in workload.layers] == [2 * 2 * 9 + 2, 0]
@@ -147,9 +149,10 @@ class Each(nn.Module):
     (nn.Sequential(Decides()), (3, 4), "0: does not run without values: DataDependent"),
     (nn.Sequential(nn.Linear(4, 4)), (3, 5), "0: does not run without values: RuntimeError"),
 ])
-def test_what_a_module_lacks_is_named(module, shape, message):
+def test_what_a_module_lacks_is_named(module, shape, message, caplog):
     with pytest.raises(WorkloadError, match=f"cannot be lowered:\n(?s:.*)  {message}"):
         from_module(module, torch.zeros(shape))
+    assert not caplog.records
 
 
 def test_function_is_loaded_from_the_working_directory(tmp_path, monkeypatch):
@@ -275,6 +278,7 @@ def test_open_axes_are_tokens(tmp_path):
     path = model(tmp_path, [node("MatMul", "x", "w", "y"), node("MatMul", "w2", "y", "z")],
                  {"x": ("N", "T", 8)}, {"w": (8, 6), "w2": (5, 7)})
     first, second = load(str(path), 2, 7).layers
+    assert not first.input_gradient and second.input_gradient
     assert first.batch == 14 and (second.batch, second.inputs, second.outputs) == (12, 7, 5)
     with pytest.raises(WorkloadError, match=r"m.onnx: axis 1 of input 'x' is open \(T\): tokens "):
         load(str(path), 2)
@@ -360,7 +364,7 @@ def test_bad_topology_is_named(tmp_path, text, batch, tokens, message):
 @pytest.mark.parametrize(("text", "batch", "message"), [
     ("alexnte", None, "no workload 'alexnte', did you mean 'alexnet'\\? Known are lenet5, alexnet, .*"
                       "or a file .csv or .onnx, or package.module:function"),
-    ("xyzzy", None, "no workload 'xyzzy' Known are"),
+    ("xyzzy", None, "no workload 'xyzzy'. Known are"),
     ("alexnet", 0, "batch must be at least 1, got 0")])
 def test_unknown_workload_is_named(text, batch, message):
     with pytest.raises(WorkloadError, match=message):

@@ -45,5 +45,5 @@ def load(text: str, batch: int | None = None, tokens: int | None = None) -> Work
         return pytorch.from_function(text, batch, tokens)
     near = difflib.get_close_matches(text.lower(), NETWORKS, 1)
     raise WorkloadError(
-        f"no workload {text!r}" + (f", did you mean {near[0]!r}?" if near else "") + " Known are "
+        f"no workload {text!r}" + (f", did you mean {near[0]!r}?" if near else ".") + " Known are "
         f"{', '.join(NETWORKS)}; or a file .csv or .onnx, or package.module:function")

@@ -220,5 +220,5 @@ def _pads(attributes: dict, size, taps, stride, dilation) -> tuple[tuple[int, ..
         return (0,) * dims, (0,) * dims
     total = [max(0, (-(-n // s) - 1) * s + d * (t - 1) + 1 - n)
              for n, t, s, d in zip(size, taps, stride, dilation, strict=True)]
-    less, more = tuple(t // 2 for t in total), tuple(-(-t // 2) for t in total)
-    return (less, more) if auto == "SAME_UPPER" else (more, less)
+    # SAME_LOWER has the larger half before; to sizes, that is the same.
+    return tuple(t // 2 for t in total), tuple(-(-t // 2) for t in total)

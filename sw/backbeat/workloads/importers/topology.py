@@ -28,7 +28,7 @@ def _columns(path: Path, header: list[str]) -> tuple[str, ...]:
 def _sizes(place: str, columns: tuple[str, ...], cells: list[str]) -> list[int]:
     values = (cells[1:] + [""] * len(columns))[:len(columns)]
     for column, value in zip(columns, values, strict=True):
-        if not (value.isascii() and value.isdecimal() and int(value)):
+        if not (value.isdecimal() and int(value)):
             raise WorkloadError(f"{place}: sizes must be whole numbers above 0, got "
                                 f"{', '.join(cells)!r}: column {column!r} is {value!r}")
     return [int(value) for value in values]
@@ -47,7 +47,7 @@ def read(path: Path, batch: int | None = None) -> Workload:
         Names the file, the line, the column and its value; or a batch is asked for where M holds it.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             lines = [[cell.strip() for cell in row] for row in csv.reader(file)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise WorkloadError(f"{path}: no CSV file: {error}") from None
