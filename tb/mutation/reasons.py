@@ -10,6 +10,11 @@ __all__ = ["reason"]
 _REASONS = (
     ("", r"^(inv|const1) \S*procmux\S*\.B\[\d+\] .*: if \(\w*rst\)",
      "what a register holds after reset that is loaded before anybody looks at it"),
+    ("door", r"^cnot0 by \[28\] .*D\[26\]", "a bit of SET CLIP that means nothing"),
+    ("door", r"^const0 .*\(\$14\[16\]\) of Cfu\.core\.engine\.datapath,",
+     "a panel's first word: loaded by commands it lies at the beginning of a half"),
+    ("door", r"\.A\[42\] .* of Cfu\.core\.engine\.readout, .*i_start_valid",
+     "the first index, which is looked at in the cycle in which it comes"),
     ("load_addresses", r"^cnot1 by \[[012]\] .*address",
      "waits for one of the lowest three bits of an address, which are always 0"),
     ("memory_port", r"^\w+ .*r_data\[64\]",
