@@ -73,14 +73,15 @@ _INCEPTIONS = (
 def googlenet(batch: int) -> tuple[Layer, ...]:
     """Szegedy et al., Going Deeper with Convolutions, 2014, v1 without its auxiliary heads; 224x224.
 
-    Poolings round up, so that images are 56x56, 28x28, 14x14 and 7x7 as printed there.
+    Poolings round down, as in the published count of MACs. Rounded up, images would be 56x56, 28x28,
+    14x14 and 7x7 as printed there, and MACs 10 % more.
     """
     net = Stack(batch, 3, 224, bias=True)
-    net.convolve("conv1", 64, 7, 2).pool("pool1", 3, 2, ceil=True)
-    net.convolve("conv2 reduce", 64, 1).convolve("conv2", 192, 3).pool("pool2", 3, 2, ceil=True)
+    net.convolve("conv1", 64, 7, 2).pool("pool1", 3, 2)
+    net.convolve("conv2 reduce", 64, 1).convolve("conv2", 192, 3).pool("pool2", 3, 2)
     for name, one, reduce3, three, reduce5, five, pooled in _INCEPTIONS:
         if name in ("4a", "5a"):
-            net.pool(f"pool{int(name[0]) - 1}", 3, 2, ceil=True)
+            net.pool(f"pool{int(name[0]) - 1}", 3, 2)
         net.fork().convolve(f"{name} 1x1", one, 1)
         net.fork().convolve(f"{name} 3x3 reduce", reduce3, 1).convolve(f"{name} 3x3", three, 3)
         net.fork().convolve(f"{name} 5x5 reduce", reduce5, 1).convolve(f"{name} 5x5", five, 5)
