@@ -8,10 +8,10 @@ from math import inf
 from backbeat_rtl.config import Config
 
 from .memory import Memory
-from .plans import Plan, Problem, fewest_bytes, inside, legal_plans, moved, no_plan
+from .plans import Plan, Problem, fewest_bytes, inside, largest_plans, legal_plans, moved, no_plan
 from .predict import LONGEST_WALK, bound, predict, runs
 
-__all__ = ["plan"]
+__all__ = ["plan", "sketch"]
 
 #: Plans whose cycles are predicted, of all that fit, and how far above the lowest bound theirs may be;
 #: runs walked through in all.
@@ -63,6 +63,41 @@ def plan(m: int, n: int, k: int, a_across: bool, b_across: bool, config: Config,
     if faster and (other := _best(problem, faster)).cycles * _WORTH < best.cycles:
         best = other
     return inside(problem, best)
+
+
+@lru_cache(maxsize=1 << 18)
+def sketch(problem: Problem, walk: int = 1600) -> Plan:
+    """A plan found in milliseconds, for whoever wants to know about many products and runs none.
+
+    Of some large panels only, those with the lowest bounds are predicted until so many runs have been
+    walked through. With 0, the plan's cycles are its bound, which says nothing of latency.
+
+    Raises
+    ------
+    NoPlanError
+        No panel fits that is made of whole words.
+    """
+    found = sorted(((bound(problem, p), moved(problem, p), p) for p in largest_plans(problem)),
+                   key=lambda c: c[:2])
+    if not found:
+        raise no_plan(problem)
+    # As with plans: those that move much more than needed have to be so much faster.
+    least = min(c[1] for c in found)
+    lean = [c for c in found if c[1] <= _LEAN * least]
+    if lean[0][0] <= _WORTH * found[0][0]:
+        found = lean
+    if not walk:
+        return replace(inside(problem, found[0][2]), cycles=round(found[0][0]))
+    walked = []
+    for _, _, p in found:
+        walked.append(replace(p, cycles=max(predict(problem, p),
+                                            round(bound(problem, p, disturbed=False)))))
+        walk -= min(LONGEST_WALK, runs(problem, p))
+        if walk <= 0:
+            break
+    limit = min(p.cycles for p in walked) * (1 + _TOLERANCE)
+    return inside(problem, min((p for p in walked if p.cycles <= limit),
+                               key=lambda p: (moved(problem, p), p.cycles)))
 
 
 def _best(problem: Problem, candidates: list[tuple[float, int, Plan]]) -> Plan:

@@ -8,7 +8,7 @@ from backbeat_rtl.config import WORD, Config
 from .memory import Memory, padded
 
 __all__ = ["TABLES", "NoPlanError", "Plan", "Problem", "ceil", "chunks", "fewest_bytes", "inside",
-           "legal_plans", "moved", "no_plan", "steps"]
+           "largest_plans", "legal_plans", "moved", "no_plan", "steps"]
 
 
 class NoPlanError(ValueError):
@@ -167,6 +167,26 @@ def legal_plans(p: Problem):
             for chunk, last_chunk in _chunks(p, c.bank // max(a_tiles, b_tiles) // WORD * WORD, few):
                 for columns_outer in (True,) if p.sums else (False, True):
                     yield _plan(p, a_panel, b_panel, chunk, last_chunk, columns_outer)
+
+
+#: Tiles of a row panel that :func:`largest_plans` thinks of.
+_TILES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+
+
+def largest_plans(p: Problem):
+    """Yields few of the legal plans: of some row panels, with the largest column panels and chunks."""
+    c = p.config
+    for a_panel in {_panels(p.m, c.rows, t, p.a_across) for t in _TILES if t <= c.tiles} - {0}:
+        a_tiles = ceil(a_panel, c.rows)
+        for b_panel in {_panels(p.n, c.columns, c.tiles // (a_tiles * d), True)
+                        for d in (1, 2) if a_tiles * d <= c.tiles} - {0}:
+            b_tiles = ceil(b_panel, c.columns)
+            capacity = c.bank // max(a_tiles, b_tiles) // WORD * WORD
+            few = ceil(p.m, a_panel) * ceil(p.n, b_panel) <= _FEW
+            for chunk in {min(p.k, ceil(ceil(p.k, ceil(p.k, capacity // d)), WORD) * WORD)
+                          for d in (_FEW_DIVISORS if few else (1, 2)) if capacity // d >= WORD}:
+                for columns_outer in (True,) if p.sums else (False, True):
+                    yield _plan(p, a_panel, b_panel, chunk, chunk, columns_outer)
 
 
 def _chunks(p: Problem, capacity: int, few: bool) -> set[tuple[int, int]]:

@@ -234,7 +234,7 @@ def _pair(name: str, value, least: int) -> Pair:
 
 
 @dataclass(frozen=True)
-class _Geometry:
+class Geometry:
     """A convolution's sizes: image, kernel, and how the one moves over the other."""
 
     size: Pair
@@ -244,7 +244,7 @@ class _Geometry:
     dilation: Pair
 
     @classmethod
-    def of(cls, size: Pair, kernel: Pair, stride, padding, dilation) -> "_Geometry":
+    def of(cls, size: Pair, kernel: Pair, stride, padding, dilation) -> "Geometry":
         out = cls(size, kernel, _pair("stride", stride, 1), _pair("padding", padding, 0),
                   _pair("dilation", dilation, 1))
         if min(out.out) < 1:
@@ -305,7 +305,7 @@ class Conv2d:
             raise ValueError(f"x and w must agree in C: x has shape {x.shape} (N, H, W, C), w has "
                              f"shape {w.shape} (K, R, S, C)")
         filters, *kernel, channels = w.shape
-        geometry = _Geometry.of(x.shape[1:3], tuple(kernel), self.stride, self.padding, self.dilation)
+        geometry = Geometry.of(x.shape[1:3], tuple(kernel), self.stride, self.padding, self.dilation)
         p, q = geometry.out
         m, k = len(x) * p * q, kernel[0] * kernel[1] * channels
         _sizes("x and w", m, filters, k)
@@ -345,7 +345,7 @@ class Conv2dInputGradient:
                              f"shape {w.shape} (K, R, S, C)")
         filters, *kernel, channels = w.shape
         h, width = size = _pair("size", self.size, 1)
-        geometry = _Geometry.of(size, tuple(kernel), self.stride, self.padding, self.dilation)
+        geometry = Geometry.of(size, tuple(kernel), self.stride, self.padding, self.dilation)
         geometry.check("dy", dy, len(dy))
         m, k = len(dy) * h * width, kernel[0] * kernel[1] * filters
         _sizes("dy and w", m, channels, k)
@@ -378,7 +378,7 @@ class Conv2dWeightGradient:
         """``word``: channels are filled up to a multiple of it."""
         dy, x = _operand("dy", self.dy, 4), _operand("x", self.x, 4)
         kernel = _pair("kernel", self.kernel, 1)
-        geometry = _Geometry.of(x.shape[1:3], kernel, self.stride, self.padding, self.dilation)
+        geometry = Geometry.of(x.shape[1:3], kernel, self.stride, self.padding, self.dilation)
         geometry.check("dy", dy, len(x))
         filters, channels = dy.shape[3], x.shape[3]
         m, n, k = filters, kernel[0] * kernel[1] * channels, dy.size // filters
