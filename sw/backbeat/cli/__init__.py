@@ -19,6 +19,7 @@ from . import (  # noqa: E402, F401  (each adds its command to app)
     compare,
     doctor,
     gemm,
+    report,
     soc,
     train,
     validate,

@@ -1,0 +1,68 @@
+"""``backbeat report``: the metric sheet of a workload on a configuration."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from ..files import write_atomically
+from . import app
+from .options import ConfigName
+
+
+@app.command()
+def report(workload: Annotated[str, typer.Option(help="A name that `backbeat workloads` lists, a .csv "
+                                                      "or .onnx file, or package.module:function.")],
+           out: Annotated[Path, typer.Option(help="Folder for index.html, report.json and "
+                                                  "actions.yaml.")],
+           config: ConfigName = "32x14",
+           batch: Annotated[int | None, typer.Option(min=1, help="Samples in a training step.")]
+           = None,
+           tokens: Annotated[int | None, typer.Option(min=1, help="Of a transformer's sequence.")]
+           = None,
+           clock: Annotated[float, typer.Option(help="Hertz.")] = 100e6,
+           bandwidth: Annotated[float, typer.Option(help="Bytes per cycle of the memory.")] = 8.0,
+           energies: Annotated[Path | None, typer.Option(help="TOML file with picojoules per action.")]
+           = None,
+           link: Annotated[float, typer.Option(help="Bytes per second between accelerators.")] = 1.25e9):
+    """Throughput, latency, energy, traffic and scaling of a training step, as a page and as JSON."""
+    from backbeat_rtl.config import Config
+
+    from ..energy import DEFAULT, read_energies
+    from ..memory import Memory
+    from ..report import page, sheet
+    from ..workloads import load
+
+    console = Console(stderr=True)
+    trained = load(workload, batch, tokens)
+    single = load(workload, 1, tokens) if trained.batch > 1 else trained
+    made = sheet(trained, Config.of(config), replace(Memory(), bandwidth=bandwidth), clock,
+                 single=single, link=link,
+                 energies=DEFAULT if energies is None else read_energies(energies),
+                 track=lambda steps: track(steps, "products", console=console, transient=True))
+    write_atomically(out / "index.html", page(made).encode())
+    write_atomically(out / "report.json", (json.dumps(made.as_dict(), indent=1) + "\n").encode())
+    write_atomically(out / "actions.yaml", _yaml(made.accelergy()).encode())
+    m = made.metrics
+    Console().print(
+        f"{trained.title} on {config}: {m['utilisation']:.1%} of the array, {m['samples_per_s']:.3g} "
+        f"samples/s in training, {m['energy_per_sample_j']:.3g} J a sample (estimated) -> "
+        f"{out / 'index.html'}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _yaml(value, indent: str = "") -> str:
+    """The little of YAML that action counts need: mappings, lists of mappings, numbers and names."""
+    lines = []
+    for key, item in value.items():
+        if isinstance(item, dict):
+            lines.append(f"{indent}{key}:\n{_yaml(item, indent + '  ')}")
+        elif isinstance(item, list):
+            lines.append(f"{indent}{key}:\n" + "".join(
+                f"{indent}  - {_yaml(one, indent + '    ').lstrip()}" for one in item))
+        else:
+            lines.append(f"{indent}{key}: {item}\n")
+    return "".join(lines)
