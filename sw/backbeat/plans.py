@@ -176,10 +176,11 @@ _TILES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 def largest_plans(p: Problem):
     """Yields few of the legal plans: of some row panels, with the largest column panels and chunks."""
     c = p.config
-    for a_panel in {_panels(p.m, c.rows, t, p.a_across) for t in _TILES if t <= c.tiles} - {0}:
+    most = min(c.tiles, c.bank // WORD)     # tiles of a panel of which a bank holds a word
+    for a_panel in {_panels(p.m, c.rows, t, p.a_across) for t in _TILES if t <= most} - {0}:
         a_tiles = ceil(a_panel, c.rows)
-        for b_panel in {_panels(p.n, c.columns, c.tiles // (a_tiles * d), True)
-                        for d in (1, 2) if a_tiles * d <= c.tiles} - {0}:
+        for b_panel in {_panels(p.n, c.columns, min(c.tiles // a_tiles, most) // d, True)
+                        for d in (1, 2, 4) if d <= min(c.tiles // a_tiles, most)} - {0}:
             b_tiles = ceil(b_panel, c.columns)
             capacity = c.bank // max(a_tiles, b_tiles) // WORD * WORD
             few = ceil(p.m, a_panel) * ceil(p.n, b_panel) <= _FEW

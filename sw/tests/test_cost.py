@@ -111,6 +111,9 @@ def test_sketch_is_close_to_the_plan_and_without_a_walk_below_it():
         off.append(sketch(problem).cycles / best - 1)
         assert sketch(problem, walk=0).cycles <= 1.1 * best
     assert -0.02 < min(off) and np.median(off) < 0.01 and max(off) < 0.3, off
+    # More tiles than a bank has words for.
+    shallow = Config(8, 14, depth=256, tiles=64, requantisers=2)
+    assert sketch(Problem(1, 4096, 9216, False, False, shallow, MEMORY, 1, True, False, None, None))
     with pytest.raises(NoPlanError):
         sketch(Problem(4, 64, 8, False, True, Config(2, 2, 16, 2), MEMORY, 4, False, False, None, None))
 

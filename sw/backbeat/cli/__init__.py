@@ -21,6 +21,7 @@ from . import (  # noqa: E402, F401  (each adds its command to app)
     gemm,
     report,
     soc,
+    sweep,
     train,
     validate,
     verilog,
