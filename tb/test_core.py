@@ -18,7 +18,7 @@ from .coverage import record
 from .products import oracle, random_job
 
 
-@pytest.mark.parametrize(("config", "count"), [("4x4", 1000), ("8x8", 1000), ("16x16", 300)])
+@pytest.mark.parametrize(("config", "count"), [("4x4", 600), ("8x8", 400), ("16x16", 300)])
 def test_products_match_model(config, count):
     CORES[config].run(products_match_model, config=config, count=count, idle=0, stall=0)
 

@@ -58,7 +58,7 @@ async def recover(host, rng, what: str):
     await host.carry_out(random_chain(rng, host.config, largest=16), f"after {what}")
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", ["4x4", "6x5", "4x14"])
 def test_broken_rules_end_the_chain(config):
     CORES[config].run(broken_rules_end_the_chain, config=config)
 
