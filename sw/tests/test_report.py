@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from backbeat.cli import app
 from backbeat.cost import Cost, cost
 from backbeat.energy import LEVELS, Energies
+from backbeat.hardware import Estimator
 from backbeat.memory import Memory
-from backbeat.report import page, sheet
+from backbeat.report import measured, page, sheet
 from backbeat.report.charts import CHARTS
 from backbeat.report.scaling import ACCELERATORS, SIDES
 from backbeat.report.sheet import KINDS
@@ -72,6 +73,29 @@ def test_reuse_distance_is_what_lies_between():
     assert found["norm"].distance == two.total_macs + backward["two"] == 3 * two.macs * 3
     assert found["one"].distance == found["norm"].distance + backward["one"]
     assert found["two"].elements == 3 * 16 * 8
+
+
+def test_products_that_are_run_are_marked(made):
+    largest = sorted(s.product.macs for s in made.steps)[3]
+    found = measured(made, largest)
+    for before, after in zip(made.steps, found.steps, strict=True):
+        assert replace(after, measured=None) == before
+        assert (after.measured is not None) == (after.product.macs <= largest)
+        if after.measured:
+            assert abs(after.cost.cycles / after.product.count / after.measured - 1) < 0.2
+    assert "No product was run on the RTL" in page(made)
+    text, ran = page(found), [s for s in found.steps if s.measured]
+    assert len(ran) >= 4
+    assert f"{len(ran)} of {len(found.steps)} were run on the simulated RTL" in text
+    assert all(f"<td>{s.measured:,}</td>" in text for s in ran)
+    rows = found.as_dict()["products"]
+    assert [row["measured_cycles"] for row in rows] == [s.measured for s in found.steps]
+
+
+def test_resources_are_the_estimators(made):
+    assert made.metrics["dsp"] == Estimator().resources(CONFIG).dsp
+    assert made.metrics["gmacs_per_s_per_dsp"] * made.resources.dsp == pytest.approx(
+        made.metrics["gmacs_per_s"])
 
 
 def test_energies_given_are_used():

@@ -28,22 +28,32 @@ def report(workload: Annotated[str, typer.Option(help="A name that `backbeat wor
            bandwidth: Annotated[float, typer.Option(help="Bytes per cycle of the memory.")] = 8.0,
            energies: Annotated[Path | None, typer.Option(help="TOML file with picojoules per action.")]
            = None,
+           synth: Annotated[Path | None, typer.Option(help="build/synth.json, to fit resources to.")]
+           = None,
+           measure: Annotated[float, typer.Option(help="Run products of up to so many MACs on the "
+                                                       "simulated RTL, too.")] = 0,
            link: Annotated[float, typer.Option(help="Bytes per second between accelerators.")] = 1.25e9):
     """Throughput, latency, energy, traffic and scaling of a training step, as a page and as JSON."""
     from backbeat_rtl.config import Config
 
     from ..energy import DEFAULT, read_energies
+    from ..hardware import Estimator
     from ..memory import Memory
-    from ..report import page, sheet
+    from ..report import measured, page, sheet
     from ..workloads import load
 
     console = Console(stderr=True)
     trained = load(workload, batch, tokens)
     single = load(workload, 1, tokens) if trained.batch > 1 else trained
+
+    def shown(what):
+        return lambda steps: track(steps, what, console=console, transient=True)
+
     made = sheet(trained, Config.of(config), replace(Memory(), bandwidth=bandwidth), clock,
                  single=single, link=link,
                  energies=DEFAULT if energies is None else read_energies(energies),
-                 track=lambda steps: track(steps, "products", console=console, transient=True))
+                 estimator=Estimator(synth), track=shown("products"))
+    made = measured(made, int(measure), shown("on the RTL"))
     write_atomically(out / "index.html", page(made).encode())
     write_atomically(out / "report.json", (json.dumps(made.as_dict(), indent=1) + "\n").encode())
     write_atomically(out / "actions.yaml", _yaml(made.accelergy()).encode())

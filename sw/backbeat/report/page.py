@@ -60,6 +60,9 @@ def _metrics(sheet: Sheet) -> str:
         ("energy of a MAC, estimated", f"{m['pj_per_mac']:.2f} pJ"),
         ("power, estimated", _number(m["power_w"], "W")),
         ("feature maps kept, INT8", _number(m["feature_map_bytes"], "B")),
+        ("LUT, DSP48E1, RAMB36 of the core", f"{m['lut']:,} {m['dsp']:,} {m['bram']:,}"),
+        ("arithmetic per DSP", f"{_number(m['gmacs_per_s_per_dsp'] * 1e9)}MAC/s"),
+        ("arithmetic per 1,000 LUT", f"{_number(m['gmacs_per_s_per_klut'] * 1e9)}MAC/s"),
     )
     return '<dl class="sheet">' + "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in shown) + "</dl>"
@@ -74,12 +77,24 @@ def _table(caption: str, head: tuple[str, ...], rows) -> str:
                       for row in rows) + "</tbody></table></div>")
 
 
+def _measured(sheet: Sheet) -> str:
+    """How far those products are off that were run."""
+    off = sorted(abs(s.cost.cycles / s.product.count / s.measured - 1)
+                 for s in sheet.steps if s.measured is not None)
+    if not off:
+        return "No product was run on the RTL (<code>--measure</code> does)."
+    return (f"{len(off)} of {len(sheet.steps)} were run on the simulated RTL as well: predictions are "
+            f"{off[len(off) // 2]:.1%} off in the median, {off[-1]:.1%} at worst.")
+
+
 def _products(sheet: Sheet) -> str:
+    head = ("layer", "kind", "count", "M", "N", "K", "cycles of one", "on RTL", "array", "bound", "read",
+            "written", "MACs per byte")
     return _table(
-        "All products of a training step", ("layer", "kind", "count", "M", "N", "K", "cycles", "array",
-                                            "bound", "read", "written", "MACs per byte"),
+        "All products of a training step", head,
         ((s.layer, s.kind, f"{s.product.count:,}", f"{s.product.m:,}", f"{s.product.n:,}",
-          f"{s.product.k:,}", f"{s.cost.cycles:,}", f"{s.utilisation:.1%}", f"{s.bound:.1%}",
+          f"{s.product.k:,}", f"{s.cost.cycles // s.product.count:,}",
+          "" if s.measured is None else f"{s.measured:,}", f"{s.utilisation:.1%}", f"{s.bound:.1%}",
           _number(s.cost.dram_read, "B"), _number(s.cost.dram_written, "B"), f"{s.intensity:.1f}")
          for s in sheet.steps))
 
@@ -111,9 +126,10 @@ def page(sheet: Sheet) -> str:
 <h1>{escape(title)}</h1>
 <p>{escape(core)}</p>
 <p class="note">Modelled: cycles and bytes are those of plans as the driver makes them, predicted and
-not run (<code>backbeat validate</code> holds the predictions against the RTL). Forward products and
-input gradients give INT8, weight gradients INT32. MACs of a strided convolution's input gradient count
-the zeros that the core multiplies. Time is the accelerator's alone.</p>
+not run (<code>backbeat validate</code> holds the predictions against the RTL). {_measured(sheet)}
+Resources are fitted to syntheses by yosys, not routed. Forward products and input gradients give INT8,
+weight gradients INT32. MACs of a strided convolution's input gradient count the zeros that the core
+multiplies. Time is the accelerator's alone.</p>
 <nav aria-label="Charts">{links}<a href="#products">All products</a></nav>
 <section aria-labelledby="metrics"><h2 id="metrics">Metric sheet</h2>{_metrics(sheet)}</section>
 {charts}

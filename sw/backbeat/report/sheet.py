@@ -1,17 +1,20 @@
-"""The figures of a report. Everything here is modelled: plans as the driver makes them, not run."""
+"""The figures of a report: modelled, from plans as the driver makes them, but for what was measured."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
 
 from backbeat_rtl.config import Config
 
 from ..cost import Cost, cost
 from ..energy import DEFAULT, Energies, actions, breakdown
+from ..hardware import Estimator, Resources
 from ..memory import Memory
 from ..workloads import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, Product, Workload
 from .scaling import all_reduce, arrays
 
-__all__ = ["KINDS", "FeatureMap", "Sheet", "Step", "sheet"]
+__all__ = ["KINDS", "FeatureMap", "Sheet", "Step", "measured", "sheet"]
 
 #: Products of a training step, and what they are called in few letters.
 KINDS = {FORWARD: "fwd", INPUT_GRADIENT: "dX", WEIGHT_GRADIENT: "dW"}
@@ -22,7 +25,8 @@ Track = Callable[[list], Iterable]
 class Step:
     """A layer's products of one kind in a training step, all repeats and groups together.
 
-    ``bound`` is the part of the array that the compulsory bytes alone would let it use.
+    ``bound`` is the part of the array that the compulsory bytes alone would let it use; ``measured`` the
+    cycles of one of the products on the simulated RTL, if it was run.
     """
 
     layer: str
@@ -30,6 +34,7 @@ class Step:
     cost: Cost
     utilisation: float
     bound: float
+    measured: int | None = None
 
     @property
     def kind(self) -> str:
@@ -73,6 +78,7 @@ class Sheet:
     feature_maps: tuple[FeatureMap, ...]
     arrays: tuple[dict, ...]
     accelerators: tuple[dict, ...]
+    resources: Resources
 
     def total(self, kind: str | None = None) -> Cost:
         """Of all steps of that kind ("fwd", "dX", "dW"), or of the training step."""
@@ -109,6 +115,9 @@ class Sheet:
             "power_w": joules / seconds,
             "pj_per_mac": joules / step.macs * 1e12,
             "feature_map_bytes": sum(f.elements for f in self.feature_maps),
+            **asdict(self.resources),
+            "gmacs_per_s_per_dsp": step.macs / seconds / 1e9 / self.resources.dsp,
+            "gmacs_per_s_per_klut": step.macs / seconds / 1e6 / self.resources.lut,
         }
 
     def as_dict(self) -> dict:
@@ -121,7 +130,8 @@ class Sheet:
             "products": [{
                 "layer": s.layer, "kind": s.kind, "m": s.product.m, "n": s.product.n, "k": s.product.k,
                 "count": s.product.count, "op": s.product.op, "utilisation": s.utilisation,
-                "bound": s.bound, "intensity": s.intensity, **vars(s.cost)} for s in self.steps],
+                "bound": s.bound, "intensity": s.intensity, "measured_cycles": s.measured,
+                **vars(s.cost)} for s in self.steps],
             "feature_maps": [vars(f) for f in self.feature_maps],
             "arrays": list(self.arrays), "accelerators": list(self.accelerators),
         }
@@ -132,6 +142,31 @@ class Sheet:
             {"name": name, "action_counts": [{"name": action, "counts": count}
                                              for action, count in counted.items()]}
             for name, counted in actions(self.total()).items()]}}
+
+
+def measured(made: Sheet, largest: int, track: Track = iter) -> Sheet:
+    """The same, with products of up to so many MACs run on the simulated RTL, each shape once.
+
+    Raises
+    ------
+    ToolError, AcceleratorError
+        The simulator cannot be built, or the core reports an error.
+    """
+    from .. import open as open_accelerator
+    from ..bench import Trial
+
+    def shape(product: Product) -> Product:
+        return replace(product, name="", count=1)
+
+    wanted = [*dict.fromkeys(shape(s.product) for s in made.steps if s.product.macs <= largest)]
+    cycles, rng = {}, np.random.default_rng(0)
+    if wanted:
+        with open_accelerator("verilator", made.config, made.memory) as acc:
+            for product in track(wanted):
+                acc.run([Trial(product, product.kind != WEIGHT_GRADIENT, rng).job()])
+                cycles[product] = acc.last.cycles
+    return replace(made, steps=tuple(replace(s, measured=cycles.get(shape(s.product)))
+                                     for s in made.steps))
 
 
 def _step(layer: str, product: Product, config: Config, memory: Memory) -> Step:
@@ -154,7 +189,7 @@ def _feature_maps(workload: Workload) -> tuple[FeatureMap, ...]:
 
 def sheet(workload: Workload, config: Config, memory: Memory | None = None, clock: float = 100e6, *,
           single: Workload | None = None, energies: Energies = DEFAULT, link: float = 1.25e9,
-          track: Track = iter) -> Sheet:
+          estimator: Estimator | None = None, track: Track = iter) -> Sheet:
     """The metric sheet of a training step.
 
     Parameters
@@ -171,6 +206,8 @@ def sheet(workload: Workload, config: Config, memory: Memory | None = None, cloc
     energies : Energies
     link : float
         Bytes per second between accelerators, each way.
+    estimator : Estimator, optional
+        Of the core's resources.
     track : callable
         Passes a list on, item by item, and may show how far it is.
 
@@ -192,7 +229,7 @@ def sheet(workload: Workload, config: Config, memory: Memory | None = None, cloc
     latency = sum(cost(p, config, memory).cycles * p.count
                   for p in (single or workload).products(training=False))
     made = Sheet(workload, config, memory, clock, energies, steps, latency, _feature_maps(workload),
-                 (), ())
+                 (), (), (estimator or Estimator()).resources(config))
     seconds = made.total().cycles / clock
     return replace(
         made, arrays=tuple(arrays(workload, config, memory)),
