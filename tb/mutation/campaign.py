@@ -26,7 +26,7 @@ __all__ = ["BUILD", "Campaign", "Outcome"]
 BUILD = Path(__file__).resolve().parents[2] / "build" / "mutate"
 #: A mutant may take so many times as long as the module itself, and so many cycles more: where there is
 #: a memory the watchdogs of core and benches are to speak before.
-TIMES, MORE, MORE_IN_CORE = 3, 20_000, 300_000
+TIMES, MORE, MORE_IN_CORE = 3, 20_000, 150_000
 #: The most CPU time of a run: a bench may take more and more of it for each cycle.
 CPU_SECONDS = 200
 #: What the generated netlist gives rise to; a bit of a port that inverts another one looks like a loop.
@@ -130,7 +130,7 @@ class Campaign:
             if not passed:
                 raise RuntimeError(f"{self.subject.name}: {run} fails without a mutant, see "
                                    f"{self._folder(run, 0) / 'log.txt'}")
-            limits[run] = TIMES * cycles + (MORE if self.subject.scenarios is None else MORE_IN_CORE)
+            limits[run] = TIMES * cycles + (MORE_IN_CORE if self.subject.scenarios else MORE)
         # The shortest first: most mutants do not survive it.
         self.limits = dict(sorted(limits.items(), key=lambda item: item[1]))
         if self.subject.scenarios is not None:
