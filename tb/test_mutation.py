@@ -87,8 +87,11 @@ def test_a_bench_that_fails_by_itself_is_no_campaign(make):
 
 def test_outcomes_are_kept_for_the_same_mutants_only(make):
     counter = make(4)
-    counter.keep([campaign.Outcome(counter.mutants[2], "killed", "x")])
-    assert counter.known() == {3: campaign.Outcome(counter.mutants[2], "killed", "x")}
+    killed = campaign.Outcome(counter.mutants[2], "killed", "x")
+    survived = campaign.Outcome(counter.mutants[4], "survived")
+    counter.keep([killed, survived])
+    assert counter.known() == {3: killed, 5: survived}
+    assert counter.known(retry=True) == {3: killed}, "what survived is tried again"
     assert make(4).known() == counter.known()
     assert make(3).known() == {} and make(4, 7).known() == {}
 

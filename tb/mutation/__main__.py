@@ -26,7 +26,8 @@ PROCESSES, FLOOR = 2, 0.95
 FATES = "killed", "equivalent", "survived"
 
 
-def outcomes(names, share: float, again: bool, console: Console) -> dict[str, list[Outcome]]:
+def outcomes(names, share: float, again: bool, retry: bool,
+             console: Console) -> dict[str, list[Outcome]]:
     """Of each subject, with progress; those of a run that was broken off are taken from it."""
     found = {}
     progress = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
@@ -35,7 +36,7 @@ def outcomes(names, share: float, again: bool, console: Console) -> dict[str, li
         for name in names:
             task = progress.add_task(f"{name}: building", total=None)
             campaign = Campaign(SUBJECTS[name], share)
-            done = {} if again else campaign.known()
+            done = {} if again else campaign.known(retry)
             left = [mutant for mutant in campaign.mutants if mutant.number not in done]
             if left:
                 campaign.prepare()
@@ -73,6 +74,7 @@ def main() -> int:
     parser.add_argument("--floor", type=float, default=FLOOR, help="least score, 0...1")
     parser.add_argument("--seed", type=int, default=1, help="of the sample and of the benches")
     parser.add_argument("--again", action="store_true", help="forget what is known of a run broken off")
+    parser.add_argument("--retry", action="store_true", help="try what has survived again")
     parser.add_argument("--json", type=Path, default=BUILD.with_suffix(".json"))
     options = parser.parse_args()
     for name in options.subject:
@@ -83,7 +85,7 @@ def main() -> int:
     os.environ["SEED"] = str(options.seed)
     console, start = table_console(), time.monotonic()
     found = outcomes(options.subject or list(SUBJECTS), options.share, options.again,
-                     Console(stderr=True))
+                     options.retry, Console(stderr=True))
 
     table = Table("module", "mutants", "killed", "equivalent", "survived", "score")
     total = Counter()

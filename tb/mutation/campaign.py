@@ -168,8 +168,9 @@ class Campaign:
             [self.verilog, str(seed()), *map(str, self.runs), *benches, *hardware_sources()]).encode()
         ).hexdigest()
 
-    def known(self) -> dict[int, Outcome]:
-        """Outcomes of an earlier run by number; what has survived is tried again."""
+    def known(self, retry: bool = False) -> dict[int, Outcome]:
+        """Outcomes of an earlier run by number; with ``retry``, but for those that have survived: the
+        solvers may have more time now."""
         try:
             kept = json.loads((self.work / "outcomes.json").read_text())
         except (FileNotFoundError, ValueError):
@@ -178,7 +179,7 @@ class Campaign:
             return {}
         numbered = {mutant.number: mutant for mutant in self.mutants}
         return {number: Outcome(numbered[number], fate, by) for number, fate, by in kept["outcomes"]
-                if fate != "survived"}
+                if not (retry and fate == "survived")}
 
     def keep(self, outcomes: Iterable[Outcome]):
         """What :meth:`known` will return."""
