@@ -12,7 +12,6 @@ from backbeat import animate
 from backbeat.animate import TraceError, beat, scene, waveform
 from backbeat.animate.captions import captions
 from backbeat.animate.scene import Scene
-from backbeat.cli import main
 from backbeat_rtl import array
 from backbeat_rtl.config import Config
 
@@ -301,39 +300,27 @@ def test_image_of_the_docs_is_this_one():
     assert kept.stat().st_size < 150_000
 
 
-def run(monkeypatch, capsys, *arguments):
-    """Exit code, stdout and stderr of a command."""
-    monkeypatch.setattr("sys.argv", ["backbeat", *map(str, arguments)])
-    code = 0
-    try:
-        main()
-    except SystemExit as exit_:
-        code = exit_.code or 0
-    out = capsys.readouterr()
-    return code, out.out, out.err
-
-
 @pytest.mark.parametrize("suffix", ["html", "svg"])
-def test_command_writes_and_says_so(monkeypatch, capsys, tmp_path, suffix):
+def test_command_writes_and_says_so(run, tmp_path, suffix):
     out = tmp_path / f"new/beat.{suffix}"
-    code, text, _ = run(monkeypatch, capsys, "animate", *EXAMPLE, "--out", out, "--seed", 7)
+    code, text, _ = run("animate", *EXAMPLE, "--out", out, "--seed", 7)
     assert code == 0 and "seed 7" in text
     assert text.splitlines()[-1] == f"3x3 by 3x2 on 4x4: 17 cycles, C = A B exact -> {out}"
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
-def test_command_fails_on_a_wrong_value(monkeypatch, capsys, tmp_path, beats):
+def test_command_fails_on_a_wrong_value(run, monkeypatch, tmp_path, beats):
     seen = beats(*EXAMPLE)
     wrong = beat.Beat(**{**vars(seen), "c": seen.c + np.array([[0, 0], [0, 1], [0, 0]])})
     monkeypatch.setattr(animate, "watch", lambda *arguments: wrong)
-    code, text, _ = run(monkeypatch, capsys, "animate", *EXAMPLE, "--out", tmp_path / "beat.svg")
+    code, text, _ = run("animate", *EXAMPLE, "--out", tmp_path / "beat.svg")
     assert code == 1 and "accumulators: not A B." in (tmp_path / "beat.svg").read_text()
     assert (f"1 of 6 values of C are wrong, the first C[1, 1] = {wrong.c[1, 1]}, "
             f"expected {seen.c[1, 1]}") in text
 
 
-def test_command_refuses_another_suffix(monkeypatch, capsys, tmp_path):
-    code, _, err = run(monkeypatch, capsys, "animate", *EXAMPLE, "--out", tmp_path / "beat.gif")
+def test_command_refuses_another_suffix(run, tmp_path):
+    code, _, err = run("animate", *EXAMPLE, "--out", tmp_path / "beat.gif")
     assert code == 1 and "out must end in .html or .svg, got" in err and not list(tmp_path.iterdir())
 
 

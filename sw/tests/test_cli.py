@@ -4,23 +4,9 @@ import json
 
 import pytest
 
-from backbeat.cli import main
 
-
-def run(monkeypatch, capsys, *arguments):
-    """Exit code, stdout and stderr of a command."""
-    monkeypatch.setattr("sys.argv", ["backbeat", *map(str, arguments)])
-    code = 0
-    try:
-        main()
-    except SystemExit as exit_:
-        code = exit_.code or 0
-    out = capsys.readouterr()
-    return code, out.out, out.err
-
-
-def test_gemm_prints_the_agreed_fields(monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "gemm", 24, 40, 33, "--op", "tn", "--config", "4x4",
+def test_gemm_prints_the_agreed_fields(run):
+    code, out, _ = run("gemm", 24, 40, 33, "--op", "tn", "--config", "4x4",
                        "--json", "-")
     figures = json.loads(out)
     assert code == 0 and list(figures) == [
@@ -34,8 +20,8 @@ def test_gemm_prints_the_agreed_fields(monkeypatch, capsys):
     assert figures["roofline"] == pytest.approx(min(1, figures["macs"] / 16 / (least / 7.6)), abs=1e-4)
 
 
-def test_gemm_on_the_model_has_no_clock(monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "gemm", 8, 8, 8, "--backend", "model", "--int8")
+def test_gemm_on_the_model_has_no_clock(run):
+    code, out, _ = run("gemm", 8, 8, 8, "--backend", "model", "--int8")
     assert code == 0 and "exact          True" in out and "utilisation    None" in out
 
 
@@ -46,30 +32,30 @@ def test_gemm_on_the_model_has_no_clock(monkeypatch, capsys):
      "backend must be one of model, verilator or litex:ADDRESS, got 'fpga'"),
     (("verilog", "--config", "x"), "config must be one of"),
 ])
-def test_bad_argument_is_one_line(monkeypatch, capsys, arguments, message):
-    code, out, err = run(monkeypatch, capsys, *arguments)
+def test_bad_argument_is_one_line(run, arguments, message):
+    code, out, err = run(*arguments)
     assert code == 1 and not out
     assert err.startswith("backbeat: ") and message in err and err.count("\n") == 1
 
 
-def test_verilog_writes_the_file(monkeypatch, capsys, tmp_path):
-    code, out, _ = run(monkeypatch, capsys, "verilog", "--config", "4x4", "--out", tmp_path / "a/cfu.v")
+def test_verilog_writes_the_file(run, tmp_path):
+    code, out, _ = run("verilog", "--config", "4x4", "--out", tmp_path / "a/cfu.v")
     text = (tmp_path / "a/cfu.v").read_text()
     assert code == 0 and "module Cfu(" in text and f"{len(text.splitlines()):,} lines" in out
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["cfu.v"]
 
 
-def test_doctor_reports_every_part(monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "doctor", "--config", "4x4", "--json", "-")
+def test_doctor_reports_every_part(run):
+    code, out, _ = run("doctor", "--config", "4x4", "--json", "-")
     report = json.loads(out)
     assert code == 0 and all(entry["ok"] for entry in report.values())
     assert set(report) == {"python", "C++ compiler", "make", "verilator", "packages", "backend model",
                            "backend verilator"}
 
 
-def test_doctor_fails_when_a_tool_is_missing(monkeypatch, capsys, tmp_path):
+def test_doctor_fails_when_a_tool_is_missing(run, monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("BACKBEAT_CACHE", str(tmp_path))
-    code, out, _ = run(monkeypatch, capsys, "doctor", "--config", "4x4")
+    code, out, _ = run("doctor", "--config", "4x4")
     assert code == 1 and "FAIL C++ compiler: no C++ compiler: 'no-such-compiler'" in out
     assert "ok   backend model" in out and "FAIL backend verilator" in out

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import backbeat
-from backbeat.cli import main
 from backbeat.train import TASKS, Settings, Trainer
 from backbeat.train import compare as module
 from backbeat.train.compare import Comparison, compare, differences, picture
@@ -153,22 +152,10 @@ def test_seconds_are_of_the_whole_run(monkeypatch):
     assert metrics == {"epoch": 3, "seconds": 6.0, "test_loss": 1.0}
 
 
-def command(monkeypatch, capsys, *arguments):
-    """Exit code, stdout and stderr of ``backbeat compare``."""
-    monkeypatch.setattr("sys.argv", ["backbeat", "compare", *map(str, arguments)])
-    code = 0
-    try:
-        main()
-    except SystemExit as exit_:
-        code = exit_.code or 0
-    out = capsys.readouterr()
-    return code, out.out, out.err
-
-
-def test_command_compares_what_training_gives(monkeypatch, capsys, tmp_path):
+def test_command_compares_what_training_gives(run, monkeypatch, tmp_path):
     arguments = ("--task", "digits-mlp", "--seeds", 2, "--config", "4x4", "--out", tmp_path,
                  "--epochs", 1)
-    code, out, _ = command(monkeypatch, capsys, *arguments, "--json", tmp_path / "figures.json")
+    code, out, _ = run("compare", *arguments, "--json", tmp_path / "figures.json")
     assert code == 0 and "fp32" in out and " pp" in out and f"-> {tmp_path}/compare.json" in out
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures == json.loads((tmp_path / "compare.json").read_text())
@@ -180,9 +167,9 @@ def test_command_compares_what_training_gives(monkeypatch, capsys, tmp_path):
 
     # Nothing is left to do.
     monkeypatch.setattr(module, "train_once", None)
-    code, out, _ = command(monkeypatch, capsys, *arguments, "--json", "-")
+    code, out, _ = run("compare", *arguments, "--json", "-")
     assert code == 0 and json.loads(out)["recipes"] == figures["recipes"]
-    code, _, err = command(monkeypatch, capsys, *arguments[:-1], 2)
+    code, _, err = run("compare", *arguments[:-1], 2)
     assert code == 1 and err.count("\n") == 1 and "epochs 1, now it is 2: take another folder" in err
 
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from backbeat.cli import main
 from backbeat.train.networks import Gpt
 from backbeat.train.tasks import TASKS
 from backbeat.workloads import (
@@ -255,44 +254,32 @@ def test_impossible_size_is_named(make, message):
         make()
 
 
-def run(monkeypatch, capsys, *arguments):
-    """Exit code, stdout and stderr of ``backbeat workloads``."""
-    monkeypatch.setattr("sys.argv", ["backbeat", "workloads", *map(str, arguments)])
-    code = 0
-    try:
-        main()
-    except SystemExit as exit_:
-        code = exit_.code or 0
-    out = capsys.readouterr()
-    return code, out.out, out.err
-
-
-def test_command_lists_all_networks(monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "--json", "-")
+def test_command_lists_all_networks(run):
+    code, out, _ = run("workloads", "--json", "-")
     rows = {row["name"]: row for row in json.loads(out)["workloads"]}
     assert code == 0 and list(rows) == list(NETWORKS)
     assert rows["gpt-3"]["macs"] == NETWORKS["gpt-3"].at(1).macs
     assert rows["alexnet"]["published"]["macs"] == 724e6 and rows["mlp"]["published"] is None
-    code, out, _ = run(monkeypatch, capsys)
+    code, out, _ = run("workloads")
     assert code == 0 and all(f" {name} " in out for name in NETWORKS)
     assert "724.41 M" in out and "174.60 G" in out
 
 
-def test_command_lists_the_products_of_one(monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "alexnet", "--batch", 4, "--json", "-")
+def test_command_lists_the_products_of_one(run):
+    code, out, _ = run("workloads", "alexnet", "--batch", 4, "--json", "-")
     figures = json.loads(out)
     assert code == 0 and figures["batch"] == 4 and figures["macs"] == 4 * NETWORKS["alexnet"].at(1).macs
     conv2 = next(layer for layer in figures["layers"] if layer["name"] == "conv2")
     assert conv2["products"][0] == {"name": "conv2", "kind": "forward", "op": "nt", "m": 4 * 27**2,
                                     "n": 128, "k": 1200, "count": 2, "macs": 4 * 27**2 * 128 * 1200}
     assert [p["kind"] for p in conv2["products"]] == ["forward", "input gradient", "weight gradient"]
-    code, out, _ = run(monkeypatch, capsys, "gpt-3", "--tokens", 64)
+    code, out, _ = run("workloads", "gpt-3", "--tokens", 64)
     assert code == 0 and "Q K^T" in out and "9,216" in out      # 96 heads of 96 blocks
 
 
-def test_command_refuses_in_one_line(monkeypatch, capsys):
-    code, out, err = run(monkeypatch, capsys, "resnet-50")
+def test_command_refuses_in_one_line(run):
+    code, out, err = run("workloads", "resnet-50")
     assert code == 1 and not out and err.count("\n") == 1
     assert "no workload 'resnet-50', did you mean 'resnet50'? Known are lenet5, alexnet" in err
-    code, _, err = run(monkeypatch, capsys, "--batch", 4)
+    code, _, err = run("workloads", "--batch", 4)
     assert code == 1 and "--batch and --tokens are for one workload" in err
