@@ -186,9 +186,11 @@ def test_command_writes_page_json_and_action_counts(tmp_path):
     figures = json.loads((tmp_path / "r/report.json").read_text())
     assert figures["source"] == "modelled" and figures["batch"] == 4
     assert len(figures["products"]) == len(load("digits-mlp", 4).products())
-    counts = (tmp_path / "r/actions.yaml").read_text()
+    components = json.loads((tmp_path / "r/actions.yaml").read_text())["action_counts"]["local"]
     macs = sum(p.total_macs for p in load("digits-mlp", 4).products())
-    assert f"- name: multiply8\n          counts: {macs}\n" in counts
+    assert components[0] == {"name": "pe", "action_counts": [{"name": "multiply8", "counts": macs},
+                                                             {"name": "add32", "counts": macs}]}
+    assert [c["name"] for c in components] == ["pe", "registers", "scratchpad", "accumulators", "dram"]
     assert (tmp_path / "r/index.html").read_text().startswith("<!DOCTYPE html>")
 
 

@@ -56,23 +56,10 @@ def report(workload: Annotated[str, typer.Option(help="A name that `backbeat wor
     made = measured(made, int(measure), shown("on the RTL"))
     write_atomically(out / "index.html", page(made).encode())
     write_atomically(out / "report.json", (json.dumps(made.as_dict(), indent=1) + "\n").encode())
-    write_atomically(out / "actions.yaml", _yaml(made.accelergy()).encode())
+    # JSON is YAML, too.
+    write_atomically(out / "actions.yaml", (json.dumps(made.accelergy(), indent=1) + "\n").encode())
     m = made.metrics
     Console().print(
         f"{trained.title} on {config}: {m['utilisation']:.1%} of the array, {m['samples_per_s']:.3g} "
         f"samples/s in training, {m['energy_per_sample_j']:.3g} J a sample (estimated) -> "
         f"{out / 'index.html'}", highlight=False, soft_wrap=True, markup=False)
-
-
-def _yaml(value, indent: str = "") -> str:
-    """The little of YAML that action counts need: mappings, lists of mappings, numbers and names."""
-    lines = []
-    for key, item in value.items():
-        if isinstance(item, dict):
-            lines.append(f"{indent}{key}:\n{_yaml(item, indent + '  ')}")
-        elif isinstance(item, list):
-            lines.append(f"{indent}{key}:\n" + "".join(
-                f"{indent}  - {_yaml(one, indent + '    ').lstrip()}" for one in item))
-        else:
-            lines.append(f"{indent}{key}: {item}\n")
-    return "".join(lines)
