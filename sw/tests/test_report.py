@@ -16,7 +16,7 @@ from backbeat.cost import Cost, cost
 from backbeat.energy import LEVELS, Energies
 from backbeat.hardware import Estimator
 from backbeat.memory import Memory
-from backbeat.report import measured, page, sheet
+from backbeat.report import measured, page, read_accuracy, sheet
 from backbeat.report.charts import CHARTS
 from backbeat.report.scaling import ACCELERATORS, SIDES
 from backbeat.report.sheet import KINDS
@@ -96,6 +96,51 @@ def test_resources_are_the_estimators(made):
     assert made.metrics["dsp"] == Estimator().resources(CONFIG).dsp
     assert made.metrics["gmacs_per_s_per_dsp"] * made.resources.dsp == pytest.approx(
         made.metrics["gmacs_per_s"])
+
+
+def test_flexibility_is_what_the_macs_get(made):
+    m, total = made.metrics, made.total().macs
+    for name, share in (("half_the", 0.5), ("95_percent_of_the", 0.95)):
+        floor = m[f"utilisation_of_{name}_macs"]
+        above = [s.cost.macs for s in made.steps if s.utilisation >= floor]
+        better = [s.cost.macs for s in made.steps if s.utilisation > floor]
+        assert sum(above) >= share * total > sum(better)
+    assert m["utilisation_least"] == min(s.utilisation for s in made.steps)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a short run."""
+    folder = tmp_path_factory.mktemp("runs") / "cnn"
+    result = CliRunner().invoke(app, ["train", "--task", "digits-cnn", "--backend", "model", "--config",
+                                      "8x8", "--epochs", "1", "--seed", "3", "--out", str(folder)])
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_accuracy_is_that_of_the_run(trained, tmp_path):
+    last = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
+    found = read_accuracy(trained, "digits-cnn")
+    assert (found.value, found.weights) == (last["test_accuracy"], last["weights"])
+    result = CliRunner().invoke(app, ["report", "--workload", "digits-cnn", "--config", "8x8", "--run",
+                                      str(trained), "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "report.json").read_text())["accuracy"] == vars(found)
+    assert (f"<dd>{last['test_accuracy']:.2%} (digits-cnn, int8 on model 8x8, 1 epoch, seed 3)</dd>"
+            in (tmp_path / "index.html").read_text())
+
+
+def test_accuracy_of_another_network_is_refused(trained):
+    with pytest.raises(ValueError, match="cnn has trained digits-cnn, this report is of resnet50"):
+        read_accuracy(trained, "resnet50")
+
+
+@pytest.mark.parametrize(("text", "match"), [("", "no complete epoch"), ('{"a": 1}\n{', "line 2")])
+def test_broken_metrics_are_named(trained, tmp_path, text, match):
+    folder = shutil.copytree(trained, tmp_path / "broken")
+    (folder / "metrics.jsonl").write_text(text)
+    with pytest.raises(ValueError, match=f"metrics.jsonl .*{match}"):
+        read_accuracy(folder, "digits-cnn")
 
 
 def test_energies_given_are_used():

@@ -30,6 +30,8 @@ def report(workload: Annotated[str, typer.Option(help="A name that `backbeat wor
            = None,
            synth: Annotated[Path | None, typer.Option(help="build/synth.json, to fit resources to.")]
            = None,
+           run: Annotated[Path | None, typer.Option(help="Folder of a `backbeat train` run of this "
+                                                       "network, for its accuracy.")] = None,
            measure: Annotated[float, typer.Option(help="Run products of up to so many MACs on the "
                                                        "simulated RTL, too.")] = 0,
            link: Annotated[float, typer.Option(help="Bytes per second between accelerators.")] = 1.25e9):
@@ -39,10 +41,11 @@ def report(workload: Annotated[str, typer.Option(help="A name that `backbeat wor
     from ..energy import DEFAULT, read_energies
     from ..hardware import Estimator
     from ..memory import Memory
-    from ..report import measured, page, sheet
+    from ..report import measured, page, read_accuracy, sheet
     from ..workloads import load
 
     console = Console(stderr=True)
+    accuracy = None if run is None else read_accuracy(run, workload)
     trained = load(workload, batch, tokens)
     single = load(workload, 1, tokens) if trained.batch > 1 else trained
 
@@ -52,7 +55,7 @@ def report(workload: Annotated[str, typer.Option(help="A name that `backbeat wor
     made = sheet(trained, Config.of(config), replace(Memory(), bandwidth=bandwidth), clock,
                  single=single, link=link,
                  energies=DEFAULT if energies is None else read_energies(energies),
-                 estimator=Estimator(synth), track=shown("products"))
+                 estimator=Estimator(synth), accuracy=accuracy, track=shown("products"))
     made = measured(made, int(measure), shown("on the RTL"))
     write_atomically(out / "index.html", page(made).encode())
     write_atomically(out / "report.json", (json.dumps(made.as_dict(), indent=1) + "\n").encode())

@@ -41,11 +41,15 @@ def _number(value: float, unit: str = "") -> str:
 def _metrics(sheet: Sheet) -> str:
     m = sheet.metrics
     shown = (
+        ("accuracy, measured", str(sheet.accuracy or "train it, then --run")),
         ("weights", _number(m["weights"])),
         ("MACs of a forward pass, per sample", _number(m["macs_forward_per_sample"])),
         ("MACs of a training step", _number(m["macs_step"])),
         ("utilisation, training step", f"{m['utilisation']:.1%}"),
         ("utilisation, forward", f"{m['utilisation_forward']:.1%}"),
+        ("flexibility: half of the MACs use", f"{m['utilisation_of_half_the_macs']:.1%} or more"),
+        ("95 % of the MACs use", f"{m['utilisation_of_95_percent_of_the_macs']:.1%} or more"),
+        ("the worst product uses", f"{m['utilisation_least']:.1%}"),
         ("throughput, training", f"{_number(m['samples_per_s'])} samples/s"),
         ("throughput, forward", f"{_number(m['inference_samples_per_s'])} samples/s"),
         ("arithmetic", f"{_number(m['gmacs_per_s'] * 1e9)}MAC/s"),

@@ -12,6 +12,7 @@ from ..energy import DEFAULT, Energies, actions, breakdown
 from ..hardware import Estimator, Resources
 from ..memory import Memory
 from ..workloads import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, Product, Workload
+from .accuracy import Accuracy
 from .scaling import all_reduce, arrays
 
 __all__ = ["KINDS", "FeatureMap", "Sheet", "Step", "measured", "sheet"]
@@ -79,6 +80,7 @@ class Sheet:
     arrays: tuple[dict, ...]
     accelerators: tuple[dict, ...]
     resources: Resources
+    accuracy: Accuracy | None = None
 
     def total(self, kind: str | None = None) -> Cost:
         """Of all steps of that kind ("fwd", "dX", "dW"), or of the training step."""
@@ -88,6 +90,16 @@ class Sheet:
         """Joules by level."""
         return {level: value * 1e-12 for level, value in
                 breakdown(self.total(kind), self.energies).items()}
+
+    def reached(self, share: float) -> float:
+        """Part of the array that products use which make at least that share of the step's MACs, the
+        best ones first: how much of a network the array suits."""
+        total, done = self.total().macs, 0
+        for step in sorted(self.steps, key=lambda s: -s.utilisation):
+            done += step.cost.macs
+            if done >= share * total:
+                return step.utilisation
+        return 0.0
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -101,6 +113,9 @@ class Sheet:
             "macs_step": step.macs,
             "utilisation": step.utilisation(self.config),
             "utilisation_forward": forward.utilisation(self.config),
+            "utilisation_of_half_the_macs": self.reached(0.5),
+            "utilisation_of_95_percent_of_the_macs": self.reached(0.95),
+            "utilisation_least": min(s.utilisation for s in self.steps),
             "step_s": seconds,
             "samples_per_s": batch / seconds,
             "inference_samples_per_s": batch * self.clock / forward.cycles,
@@ -126,6 +141,7 @@ class Sheet:
             "workload": self.workload.title, "batch": self.workload.batch, "config": self.config.name,
             "core": vars(self.config), "memory": vars(self.memory), "clock_hz": self.clock,
             "energies": vars(self.energies), "source": "modelled", "metrics": self.metrics,
+            "accuracy": None if self.accuracy is None else vars(self.accuracy),
             "energy_j": {kind: self.energy(kind) for kind in KINDS.values()},
             "products": [{
                 "layer": s.layer, "kind": s.kind, "m": s.product.m, "n": s.product.n, "k": s.product.k,
@@ -189,7 +205,8 @@ def _feature_maps(workload: Workload) -> tuple[FeatureMap, ...]:
 
 def sheet(workload: Workload, config: Config, memory: Memory | None = None, clock: float = 100e6, *,
           single: Workload | None = None, energies: Energies = DEFAULT, link: float = 1.25e9,
-          estimator: Estimator | None = None, track: Track = iter) -> Sheet:
+          estimator: Estimator | None = None, accuracy: Accuracy | None = None,
+          track: Track = iter) -> Sheet:
     """The metric sheet of a training step.
 
     Parameters
@@ -208,6 +225,8 @@ def sheet(workload: Workload, config: Config, memory: Memory | None = None, cloc
         Bytes per second between accelerators, each way.
     estimator : Estimator, optional
         Of the core's resources.
+    accuracy : Accuracy, optional
+        Of a run of the workload.
     track : callable
         Passes a list on, item by item, and may show how far it is.
 
@@ -229,7 +248,7 @@ def sheet(workload: Workload, config: Config, memory: Memory | None = None, cloc
     latency = sum(cost(p, config, memory).cycles * p.count
                   for p in (single or workload).products(training=False))
     made = Sheet(workload, config, memory, clock, energies, steps, latency, _feature_maps(workload),
-                 (), (), (estimator or Estimator()).resources(config))
+                 (), (), (estimator or Estimator()).resources(config), accuracy)
     seconds = made.total().cycles / clock
     return replace(
         made, arrays=tuple(arrays(workload, config, memory)),

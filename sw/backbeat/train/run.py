@@ -112,6 +112,23 @@ class Run:
         except ValueError as error:
             raise ValueError(f"cannot resume {self.directory}: {error}") from None
 
+    def last(self) -> dict:
+        """The metrics of the last complete epoch.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            There are none, or metrics.jsonl is broken.
+        """
+        lines = self.metrics.read_text().splitlines()
+        if not lines:
+            raise ValueError(f"{self.metrics} has no complete epoch yet: go on with --resume "
+                             f"{self.directory}")
+        try:
+            return json.loads(lines[-1])
+        except ValueError as error:
+            raise ValueError(f"{self.metrics} is broken, line {len(lines)}: {error}") from None
+
     def draw(self, trainer: Trainer):
         """Writes the curves of the complete epochs."""
         if trainer.history and not trainer.ranks.rank:
