@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cocotb.triggers import RisingEdge
 
-from backbeat.program import collect, compile_job
+from backbeat.program import Job, collect, compile_job
 from backbeat.tiler import plan
 from backbeat_rtl.cfu import WAITING
 from backbeat_rtl.isa import Read
@@ -51,6 +51,21 @@ async def products_match_model(dut, rng, config, count, idle, stall):
     await door.drain()
     seconds = time.perf_counter() - start
     dut._log.info(f"{count} products, {door.answered} commands, {count / seconds:.0f} products/s")
+
+
+def test_largest_sums_match_model():
+    CORES["4x4"].run(largest_sums_match_model)
+
+
+async def largest_sums_match_model(dut, rng):
+    """Up to 2^24 of either sign, each the largest for a while; the model is asked for MAX_ABS, too."""
+    door = Door(dut, "4x4", rng)
+    for k in (40, 70, 130, 260, 520, 1100):
+        a, b = (rng.choice([-127, 127], (3, k)).astype(np.int8) for _ in range(2))
+        b[0], b[1] = a[0], -a[1]
+        program = compile_job(Job(a, b, "nt"), door.config)
+        await door.send([*commands_of(program), get(Read.MAX_ABS)], f"sums of {k}")
+    await door.drain()
 
 
 @pytest.mark.parametrize(("idle", "stall"), [(0, 0), (0.2, 0.5)])

@@ -51,7 +51,18 @@ def _anything(rng):
     return steps
 
 
-CLASSES = {"forward": _forward, "backward": _backward, "anything": _anything}
+def _divided(rng):
+    """Several steps, or taps, until there is a pixel again."""
+    steps = {}
+    for axis in "yx":
+        insert, parts = [(6, (2, 3)), (12, (3, 4, 6)), (16, (4, 8))][rng.integers(3)]
+        steps[f"insert_{axis}"] = insert
+        for name in ("step", "tap"):
+            steps[f"{name}_{axis}"] = int(rng.choice(parts))
+    return steps
+
+
+CLASSES = {"forward": _forward, "backward": _backward, "divided": _divided, "anything": _anything}
 
 
 def tensor(rng, steps: dict[str, int]) -> dict[str, int]:
@@ -73,11 +84,14 @@ def tensor(rng, steps: dict[str, int]) -> dict[str, int]:
 
 
 #: What is counted so far that the upper bits of counters and positions take part.
-FAR = "grid_x", "grid_y", "taps_x", "taps_y"
+FAR = "grid_x", "grid_y", "taps_x", "taps_y", "pixel", "pixel", "pixel"
 
 
 def far_out(rng, d: dict[str, int], way: str) -> tuple[int, int]:
     """Makes a tensor long in one way; rows and columns of a matrix that is, too."""
+    if way == "pixel":      # entered in its midst, often enough in its upper half
+        d.update(geometry(d, pixel=WORD * int(rng.integers(2**12, 2**13)), grid_y=2, grid_x=2, taps_x=2))
+        return 4, 2 * d["pixel"]
     count = int(rng.integers(9000, 10000))
     if way.startswith("taps"):
         count = min(count, (2**18 - 1) // d["pixel"])       # bytes of a rectangle have 18 bits
@@ -175,7 +189,7 @@ async def rectangles_match_model(dut, rng, steps, stall):
         matrix = gathered(d, address, rows, columns)
         dut.i_fields.value, dut.i_address.value = port_value(d), address % 2**32
         walk, expected, rectangles = Walk(rng, rows, columns - int(rng.integers(0, WORD))), [], []
-        for _ in range(2 if far else 10):
+        for _ in range(10 if far in (None, "pixel") else 2):
             rectangle, *part = walk.rectangle()
             expected += expected_words(matrix, *part)
             rectangles.append(rectangle)

@@ -122,11 +122,14 @@ class Matrix:
         rows, columns = int(rng.integers(1, 30)), int(rng.integers(1, 600))
         if rng.random() < 0.2:
             columns = int(rng.integers(1, 10000))
+        far = target == Target.B and rng.random() < 0.2     # long groups of short rows
+        if far:
+            rows, columns = int(rng.integers(300, 1500)), int(rng.integers(1, 30))
         self.base = WORD * int(rng.choice([0, rng.integers(0, 2**29), 2**29 - 200]))
         self.pitch = -(-columns // WORD) * WORD + WORD * int(rng.integers(0, 40))
         self.group, self.wrap = 0, 0
         if target == Target.B and rng.random() < 0.8:
-            self.group = int(rng.integers(1, 8))
+            self.group = int(rng.integers(200, 600) if far else rng.integers(1, 8))
             self.wrap = WORD * int(rng.integers(-5000, 5000))
         address, matrix = self.base, []
         for row in range(rows):

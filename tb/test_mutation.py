@@ -4,13 +4,14 @@ import json
 
 import pytest
 from amaranth.hdl import Module, Signal
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from cocotb.triggers import RisingEdge
 
 from .harness import Simulation
 from .mutation import campaign
 from .mutation.campaign import Campaign
+from .mutation.equivalence import Contract, is_equivalent
 from .mutation.mutants import mutate
 from .mutation.subjects import SUBJECTS, Run, Subject, runs
 
@@ -83,6 +84,65 @@ def test_a_bench_that_fails_by_itself_is_no_campaign(make):
     counter = make(5)
     with pytest.raises(RuntimeError, match="counts bits=5 fails without a mutant"):
         counter.prepare()
+
+
+class Stage(wiring.Component):
+    """A pipeline stage that offers nothing but zeros where nothing is, and a carry that goes nowhere."""
+
+    i: In(4)
+    i_valid: In(1)
+    o: Out(stream.Signature(4))
+    o_sum: Out(4)
+
+    def elaborate(self, _platform):
+        m = Module()
+        total = Signal(5)
+        m.d.comb += [total.eq(self.i + self.o.payload), self.o_sum.eq(total)]
+        m.d.sync += self.o.valid.eq(self.i_valid)
+        with m.If(self.i_valid):
+            m.d.sync += self.o.payload.eq(self.i)
+        with m.Else():
+            m.d.sync += self.o.payload.eq(0)
+        return m
+
+
+@pytest.fixture(scope="module")
+def proved(tmp_path_factory):
+    """Whether a mutant of the stage, chosen by a condition, is equivalent under a contract."""
+    work = tmp_path_factory.mktemp("stage")
+    _, mutants = mutate(work, Simulation(Stage).verilog(), "Stage", 500, 1)
+
+    def proved(contract: Contract | None, **what) -> bool:
+        chosen = [m for m in mutants if all(str(getattr(m, name)).startswith(str(value))
+                                            for name, value in what.items())]
+        assert chosen, f"{what}: none among {[*map(str, mutants)]}"
+        return is_equivalent(work, chosen[0], "Stage", contract)
+
+    return proved
+
+
+def test_what_goes_nowhere_is_no_difference(proved):
+    assert proved(None, cell="$add", port="Y", bit=4, mode="inv")
+    assert not proved(Contract(), cell="$add", port="Y", bit=3, mode="inv")
+
+
+def test_payload_counts_beside_valid(proved):
+    zero = {"source": "if (i_valid)", "port": "A", "mode": "const1"}        # where nothing is
+    assert not proved(None, **zero)
+    assert proved(Contract(counts={"o_sum": "o__valid"}), **zero)
+    assert not proved(Contract(), **zero), "the sum counts always"
+
+
+def test_contract_may_say_what_comes_in(proved):
+    low = {"cell": "$add", "port": "A", "bit": 0, "mode": "const0"}
+    assert not proved(Contract(), **low)
+    assert proved(Contract("i[0] == 0"), **low)
+    assert not proved(Contract("!i_valid | i[0] == 0"), **low)
+
+
+def test_contract_of_another_output_is_named():
+    with pytest.raises(ValueError, match="Stage has no output 'o_total'; it has o__payload, "):
+        Contract(counts={"o_total": "o__valid"}).verilog(Simulation(Stage).verilog(), "Stage")
 
 
 def test_outcomes_are_kept_for_the_same_mutants_only(make):

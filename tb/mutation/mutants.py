@@ -15,11 +15,12 @@ INPUT, WIDTH = "mutant", 16
 #: memory holds at first, and a reset and enable of reading it without a clock: they must be constant.
 _LEFT_ALONE = re.compile(r" -port (\w*_)?CLK | -port (ARST|SRST) |memrd\S* -port EN ")
 #: Makes ``module.v`` a netlist; cells are numbered, so that it has to be the same whenever they are
-#: spoken of.
+#: spoken of. What a memory would write, and where, when it does not is undefined: that is no cell.
 READ = """
 read_verilog module.v
 hierarchy -top {top}
 proc
+opt_expr -mux_undef
 opt_clean
 """
 _SECONDS = 300
