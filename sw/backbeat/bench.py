@@ -1,5 +1,6 @@
 """The figures of ``make bench``, each from the RTL, none asserted in a test."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -19,7 +20,7 @@ from .products import Conv2d, Conv2dInputGradient, Conv2dWeightGradient, Gemm
 from .workloads import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, WORKLOADS, Product
 
 __all__ = ["DOOR_PRODUCTS", "LARGE", "RESIDENT", "Run", "Trial", "array_utilisation", "chains",
-           "door_products", "large", "measure", "runs", "simulation_speed", "small_products",
+           "door_products", "large", "measure", "models", "runs", "simulation_speed", "small_products",
            "training", "workload"]
 
 #: Passes a list on, item by item, and may show how far it is.
@@ -332,3 +333,25 @@ def training(seed: int, epochs: int = 10):
                "utilisation": round(macs / (cycles * acc.config.macs), 4) if cycles else None,
                "seconds": round(sum(m["seconds"] for m in trainer.history), 1),
                "weights": trainer.history[-1]["weights"]}
+
+
+def models():
+    """Yields the seconds that a report and a sweep take, the latter in a process for each core."""
+    from .report import page, sheet
+    from .sweep import client, parse_config, points, run
+    from .workloads import load
+
+    start = time.monotonic()
+    made = sheet(load("resnet50", 32), Config.of("32x14"), single=load("resnet50", 1))
+    page(made)
+    yield {"what": "report of ResNet-50 in training, batch 32, on 32x14", "points": len(made.steps),
+           "seconds": round(time.monotonic() - start, 1), "target": 10}
+    start = time.monotonic()
+    configs = [parse_config(f"{rows}x{columns}:depth={depth},tiles={tiles}")
+               for rows, columns, depth, tiles in itertools.product(
+                   (8, 16, 24, 32, 48), (8, 14, 16, 24, 28), (512, 1024), (16, 32))]
+    wanted = points(configs, (4, 8), ("alexnet", "resnet50", "mobilenet-v2", "bert-base", "gpt-3"))
+    with client() as workers:
+        found = sum("error" not in result for result in run(workers, wanted))
+    yield {"what": "sweep of 200 configurations on AlexNet, ResNet-50, MobileNetV2, BERT-Base, GPT-3",
+           "points": found, "seconds": round(time.monotonic() - start, 1), "target": 120}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import product
@@ -11,12 +12,14 @@ from backbeat_rtl.config import PRESETS, Config
 
 from .cost import Cost, cost
 from .energy import DEFAULT, Energies, breakdown
+from .errors import ToolError
 from .hardware import Estimator
 from .memory import Memory
 from .plans import NoPlanError
 from .workloads import Workload, load
 
-__all__ = ["OBJECTIVES", "Journal", "Point", "evaluate", "pareto", "parse_config", "points", "run"]
+__all__ = ["OBJECTIVES", "Journal", "Point", "client", "evaluate", "pareto", "parse_config", "points",
+           "run"]
 
 #: What is to be high (1) or low (-1) in a Pareto front.
 OBJECTIVES = {"gmacs_per_s": 1, "lut": -1, "dsp": -1, "bram": -1, "pj_per_mac": -1}
@@ -189,6 +192,33 @@ class Journal:
 
     def __exit__(self, *_):
         self.close()
+
+
+@contextmanager
+def client(scheduler: str | None = None, workers: int | None = None):
+    """A Dask client of so many processes here (one per core if not given), or of a cluster's scheduler.
+
+    Raises
+    ------
+    ToolError
+        Dask is not installed, or nobody answers there.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise ToolError("sweeps are run by Dask, which is not installed: pip install -c constraints.txt "
+                        f"-e '.[sweep]' ({error})") from None
+    with ExitStack() as stack:
+        if scheduler:
+            try:
+                found = stack.enter_context(Client(scheduler, timeout=5))
+            except (OSError, TimeoutError) as error:
+                raise ToolError(f"no Dask scheduler answers at {scheduler}: {error}") from None
+        else:
+            cluster = stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=1,
+                                                       dashboard_address=None, silence_logs=50))
+            found = stack.enter_context(Client(cluster))
+        yield found
 
 
 def run(client, wanted: list[Point], **options) -> Iterator[dict]:

@@ -14,7 +14,7 @@ from . import app
 from .options import Backend, ConfigName, JsonFile, Seed, table_console, write_json
 
 #: What ``--only`` takes, in the order of measuring; the last four are about the RTL alone.
-NAMES = (*WORKLOADS, "chains", "large", "products", "simulation", "array", "training")
+NAMES = (*WORKLOADS, "chains", "large", "models", "products", "simulation", "array", "training")
 RTL_NAMES = NAMES[-4:]
 
 
@@ -82,6 +82,10 @@ def _sections(configs: list[str], array: str, backend: str, seed: int) -> dict:
         "chains": (f"All products of these workloads below {measure.SINGLE:,} cycles, on {array}", None,
                    lambda track: measure.chains(backend, array, seed, track)),
         "large": ("Large products", None, lambda track: measure.large(backend, seed, track)),
+        "models": (
+            "Seconds of what is modelled, on all cores of this machine",
+            ("what", "points", "seconds", "target"),
+            lambda track: list(track(measure.models(), total=2))),
         "products": (
             "Products through the CFU door, INT32 out (8 bytes in or 4 out per cycle)",
             ("config", "m", "n", "k", "op", "cycles", "utilisation", "roofline", "exact"),

@@ -16,24 +16,6 @@ from . import app
 from .options import table_console
 
 
-def _client(stack: ExitStack, scheduler: str | None, workers: int | None):
-    """Processes here, or those of a cluster."""
-    from ..errors import ToolError
-    try:
-        from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise ToolError("sweeps are run by Dask, which is not installed: pip install -c constraints.txt "
-                        f"-e '.[sweep]' ({error})") from None
-    if scheduler:
-        try:
-            return stack.enter_context(Client(scheduler, timeout=5))
-        except (OSError, TimeoutError) as error:
-            raise ToolError(f"no Dask scheduler answers at {scheduler}: {error}") from None
-    cluster = stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=1,
-                                               dashboard_address=None, silence_logs=50))
-    return stack.enter_context(Client(cluster))
-
-
 def _table(title: str, front: list[dict]) -> Table:
     table = Table(title=title, title_justify="left")
     for name in ("core", "bytes/cycle", "GMAC/s", "array", "pJ/MAC", "LUT", "DSP", "RAMB36"):
@@ -69,7 +51,7 @@ def sweep(out: Annotated[Path, typer.Option(help="Folder for results.jsonl (what
     """Evaluate every core with every memory on every workload, and print the Pareto fronts."""
     from ..energy import DEFAULT, read_energies
     from ..hardware import Estimator
-    from ..sweep import Journal, pareto, parse_config, points, run
+    from ..sweep import Journal, client, pareto, parse_config, points, run
 
     costs = DEFAULT if energies is None else read_energies(energies)
     estimator = Estimator(synth)
@@ -89,12 +71,12 @@ def sweep(out: Annotated[Path, typer.Option(help="Folder for results.jsonl (what
         if len(missing) < len(wanted):
             console.print(f"{len(wanted) - len(missing)} of {len(wanted)} have been found before")
         if missing:
-            client = _client(stack, scheduler, workers)
+            workers_here = stack.enter_context(client(scheduler, workers))
             progress = stack.enter_context(Progress(
                 TextColumn("sweep"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                 console=Console(stderr=True), transient=True))
             task = progress.add_task("", total=len(wanted), completed=len(wanted) - len(missing))
-            for result in run(client, missing, energies=costs, clock=clock, estimator=estimator):
+            for result in run(workers_here, missing, energies=costs, clock=clock, estimator=estimator):
                 journal.add(result)
                 progress.advance(task)
         found = [journal.found[point.key] for point in wanted]
