@@ -21,8 +21,9 @@ _DESCRIPTOR = 4 * FETCHED_WORDS
 #: Read bursts, and panels, asked for ahead of their data, and write bursts not yet acknowledged; cycles,
 #: beside the memory's latency, until the place of one is free again.
 _READS, _LOADS, _READ_ROUND, _WRITES, _WRITE_ROUND = 30, 4, 6, 16, 8
-#: From read-out to read-out.
-_TURN = 4
+#: From read-out to read-out; from a read-out to the load of a table that wants its place; from a table's
+#: last word to its first use.
+_TURN, _FREED, _FILLED = 4, 14, 14
 #: Cycles between two waves of the read-out at least.
 _WAVE = 4
 
@@ -66,19 +67,19 @@ def _panel(lanes: int, depth: int, across: bool, lane_count: int) -> tuple[int, 
 
 
 def _taken(p: Problem, rows: int, columns: int) -> int:
-    """Cycles in which the read-out takes rows of a macro-tile."""
+    """Cycles in which the read-out takes rows of a macro-tile: waves at their distance, from which the
+    joiner takes words; it is only on average that it must not be slower."""
     full, rest = divmod(columns, p.config.columns)
-    return rows * (full * _wave(p, p.config.columns) + (_wave(p, rest) if rest else 0))
+    words = full * _words(p, p.config.columns) + (_words(p, rest) if rest else 0)
+    return rows * max((full + (rest > 0)) * max(p.config.group, _WAVE), words)
 
 
-def _wave(p: Problem, columns: int) -> int:
-    """Cycles of a row of a tile: its requantisers go through a group each, the joiner takes from group
-    after group what makes words."""
+def _words(p: Problem, columns: int) -> int:
+    """Cycles in which the joiner takes a wave: from group after group what makes words, or nothing."""
     group = p.config.group
-    groups = ceil(p.config.columns, group)
     full, rest = divmod(columns, group)
     words = full * ceil(group * p.result_bytes, WORD) + (rest and ceil(rest * p.result_bytes, WORD))
-    return max(group, _WAVE, words + groups - full - (rest > 0))
+    return words + ceil(p.config.columns, group) - full - (rest > 0)
 
 
 def bound(p: Problem, plan: Plan, disturbed: bool = True) -> float:
@@ -112,7 +113,8 @@ class _Bus:
 
     def __init__(self, memory: Memory):
         self.rate, self.time, self.stored = memory.effective, 0.0, 0.0
-        self.latency, self.round = memory.latency, memory.latency + _READ_ROUND
+        self.latency = memory.latency
+        self.round = (memory.latency + _READ_ROUND) * memory.bandwidth / self.rate
         self.asked = 0.0            # when so much has been asked for, at its steady rate
         self.stores = deque()       # (begin, end, bytes per cycle), in order
 
@@ -227,12 +229,12 @@ def predict(p: Problem, plan: Plan) -> int:
         if last:
             table = 0.0
             if p.table:     # the half was that of the macro-tile before the last one
-                tables.release(read_out.finish(1))
-                table = tables.loaded(bus, j, 16 * columns)
+                tables.release(read_out.finish(1) + _FREED)
+                table = tables.loaded(bus, j, 16 * columns) + _FILLED
             read_out.take(_stripes(p, rows, columns, begin, _tile(p, depth), table),
                           rows * padded(columns * p.result_bytes))
         read_out.advance(run_end, _read_rate(p, depth) if k else 1.0)
-    return round(read_out.finish(0)) + 2 * p.memory.latency + _END
+    return round(max(read_out.finish(0), bus.stored)) + 2 * p.memory.latency + _END
 
 
 def _stripes(p: Problem, rows: int, columns: int, begin: float, tile: int,
@@ -261,7 +263,7 @@ def _drain(p: Problem) -> int:
 def _stripe(p: Problem, rows: int, columns: int) -> float:
     """Cycles in which a stripe is read out and stored, every row a burst."""
     return max(_taken(p, rows, columns), rows / _WRITES * (p.memory.latency + _WRITE_ROUND),
-               rows * padded(columns * p.result_bytes) / p.memory.effective)
+               rows * padded(columns * p.result_bytes) / p.memory.bandwidth)       # refresh: in all
 
 
 def _last_stripe(p: Problem, plan: Plan) -> tuple[int, int]:

@@ -21,9 +21,9 @@ __all__ = ["LARGEST", "MEMORIES", "MOST_MACS", "SHORT", "Comparison", "compare",
 MEMORIES = {"board": Memory(), "slow": Memory(bandwidth=4, latency=60)}
 #: Largest M, N and K, and most MACs of a product.
 LARGEST, MOST_MACS = 512, 16_000_000
-#: Cycles below which a product is short: what a refresh of 39 cycles that comes or not, and the start
-#: of everything, are of it says little of the model. Such products are told of in cycles.
-SHORT = 1000
+#: Cycles below which a product is short: a refresh of 39 cycles that comes or not is 2 % of that
+#: already. Such products are told of in cycles.
+SHORT = 2000
 
 
 @dataclass(frozen=True)

@@ -40,11 +40,11 @@ def test_products_are_of_all_kinds_and_sizes():
 
 
 def test_summary_tells_long_products_in_parts_and_short_ones_in_cycles():
-    found = [comparison(1020, 1000), comparison(1900, 2000, bytes_right=False), comparison(5000, 5000),
+    found = [comparison(2040, 2000), comparison(3800, 4000, bytes_right=False), comparison(5000, 5000),
              comparison(SHORT + 100, SHORT - 1, exact=False), comparison(90, 100)]
     assert summary(found) == {
         "products": 3, "median": 0.02, "p95": pytest.approx(0.047), "worst": 0.05,
-        "worst_product": "3x4x5 nt INT8 on 4x4, board memory: 1,900 predicted, 2,000 measured",
+        "worst_product": "3x4x5 nt INT8 on 4x4, board memory: 3,800 predicted, 4,000 measured",
         "short": 2, "short_median": 55, "short_worst": 101, "bytes_right": 4, "exact": 4}
     assert summary([])["products"] == summary([])["worst"] == 0
 
@@ -55,7 +55,7 @@ def test_predictions_are_those_of_the_rtl(memory):
     found = list(compare(Config.of("8x8"), memory, random_products(rng, 40), rng))
     assert all(c.exact and c.bytes_right for c in found)
     total = summary(found)
-    assert total["products"] > 15 and total["median"] < 0.03 and total["worst"] < 0.12, total
+    assert total["products"] > 12 and total["median"] < 0.02 and total["worst"] < 0.05, total
     # A longer start alone would not do for products of every length.
     assert total["short"] > 5 and total["short_median"] < 50, total
 

@@ -20,7 +20,7 @@ MEDIAN, WORST = 0.02, 0.05
 def validate(configs: Annotated[str, typer.Option(help="Arrays, separated by commas.")]
              = "8x8,16x16,32x14",
              products: Annotated[int, typer.Option(min=1, help="So many for each array and memory.")]
-             = 60,
+             = 80,
              seed: Seed = 0, json_file: JsonFile = None):
     """Compare predicted cycles and bytes of random products with the simulated RTL."""
     from backbeat_rtl.config import Config
