@@ -117,3 +117,17 @@ async def every_error_is_reported_and_ends_with_reset(dut, rng):
         assert await door.send([command(Op.RESET), *report], name) == [0, 0, 0], name
         await door.send(product, f"product after {name}")
     await door.drain()
+
+
+def test_words_before_a_bad_one_are_counted():
+    CORES["4x4"].run(words_before_a_bad_one_are_counted)
+
+
+async def words_before_a_bad_one_are_counted(dut, rng):
+    door = Door(dut, "4x4", rng)
+    for count in (0, 1, 2, 3, 5, 8, 21):
+        await door.send([command(Op.RESET), load(Port.A, depth=88, tiles=1, last=4),
+                         *[command(Op.PUSH, Port.A, 7, 7)] * count], f"{count} words")
+        assert await door.send([command(Op.PUSH, Port.A, 0x80), get(Read.ERROR_VALUE)],
+                               f"the bad word after {count}") == [Error.OPERAND, count]
+    await door.drain()

@@ -87,6 +87,29 @@ async def load_waits_for_the_half_in_use(dut, rng, config):
     await door.drain()
 
 
+@pytest.mark.parametrize("config", CONFIGS)
+def test_load_and_readout_wait_for_all_runs(config):
+    CORES[config].run(load_and_readout_wait_for_all_runs, config=config)
+
+
+async def load_and_readout_wait_for_all_runs(dut, rng, config):
+    """Up to twelve runs of the same panels add to the same sums; then other panels, or the sums."""
+    door = Door(dut, config, rng)
+    c = door.config
+    depth = c.longest(1)
+    for number in range(24):
+        half, c_half = number % 2, number // 2 % 2
+        (a, b), other = (operands(rng, c.rows, c.columns, depth) for _ in range(2))
+        runs = [run(a_half=half, b_half=half, c_half=c_half, accumulate=n > 0)
+                for n in range(1 + number // 2)]
+        which = number % 3
+        reload = [load_matrix(Port.A, other[0], c.rows, half),
+                  load_matrix(Port.B, other[1], c.columns, half), []][which]
+        await door.send([*loads(c, a, b, half), *runs, *reload, readout(half=c_half),
+                         *read(c.rows * c.columns)], f"{len(runs)} runs, {which=}")
+    await door.drain()
+
+
 def test_load_waits_for_the_last_lane():
     """The wide array's last lane reads a short panel long after the first lane has."""
     CORES["16x16"].run(load_waits_for_the_last_lane)
