@@ -26,7 +26,7 @@ __all__ = ["BUILD", "Campaign", "Outcome"]
 BUILD = Path(__file__).resolve().parents[2] / "build" / "mutate"
 #: A mutant may take so many times as long as the module itself, and so many cycles more: where there is
 #: a memory the watchdogs of core and benches are to speak before.
-TIMES, MORE, MORE_IN_CORE = 3, 20_000, 150_000
+TIMES, MORE, MORE_IN_CORE = 3, 20_000, 80_000
 #: The most CPU time of a run: a bench may take more and more of it for each cycle.
 CPU_SECONDS = 200
 #: What the generated netlist gives rise to; a bit of a port that inverts another one looks like a loop.

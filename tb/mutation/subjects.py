@@ -89,7 +89,7 @@ SUBJECTS = {subject.name: subject for subject in (
     Subject("npu", ("test_npu",), "MEMORY", 10, selection="NpuBench.npu"),
     Subject("door", ("cfu_bus", "test_core", "test_core_errors", "test_core_garbage",
                      "test_core_hazards", "test_core_reset"), 'CORES["4x4"]', 45, _DOOR, False),
-    Subject("core", ("memory_port", "test_memory_port", "test_memory_errors"), 'CORES["4x4"]', 45,
+    Subject("core", ("memory_port", "test_memory_port", "test_memory_errors"), 'CORES["4x4"]', 24,
             _CORE, True),
 )}
 
