@@ -8,10 +8,10 @@ import numpy as np
 from backbeat_rtl.config import Config
 
 from . import open as open_accelerator
-from .bench import Trial
 from .device import plan_job
 from .memory import Memory
 from .products import OPS
+from .trial import Trial
 from .workloads import FORWARD, Product
 
 __all__ = ["LARGEST", "MEMORIES", "MOST_MACS", "SHORT", "Comparison", "compare", "random_products",

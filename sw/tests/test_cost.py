@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import backbeat
-from backbeat.bench import Trial
 from backbeat.cost import Cost, cost
 from backbeat.device import plan_job
 from backbeat.energy import DEFAULT, LEVELS, Energies, actions, breakdown, read_energies
 from backbeat.memory import Memory
 from backbeat.planner import plan, sketch
 from backbeat.plans import NoPlanError, Problem
+from backbeat.trial import Trial
 from backbeat.workloads import (
     FORWARD,
     INPUT_GRADIENT,

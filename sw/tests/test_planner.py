@@ -8,13 +8,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import backbeat
-from backbeat.bench import Trial
 from backbeat.device import fewest_bytes as fewest_bytes_of
 from backbeat.device import plan_job
 from backbeat.memory import Memory
 from backbeat.planner import plan
 from backbeat.plans import NoPlanError, fewest_bytes
 from backbeat.products import OPS, Gemm
+from backbeat.trial import Trial
 from backbeat.workloads import WORKLOADS
 from backbeat_rtl.config import PRESETS, Config
 

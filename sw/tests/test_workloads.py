@@ -17,13 +17,13 @@ from backbeat.bench import (
     TARGET_CHAIN,
     TARGET_SINGLE,
     Run,
-    Trial,
     chains,
     measure,
     runs,
     small_products,
 )
 from backbeat.errors import ToolError
+from backbeat.trial import Trial
 from backbeat.workloads import WORKLOADS, Attention, Convolution, Geometry, Linear, Product
 from backbeat_rtl.config import Config
 

@@ -11,6 +11,7 @@ from ..cost import Cost, cost
 from ..energy import DEFAULT, Energies, actions, breakdown
 from ..hardware import Estimator, Resources
 from ..memory import Memory
+from ..trial import Trial
 from ..workloads import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, Product, Workload
 from .accuracy import Accuracy
 from .scaling import all_reduce, arrays
@@ -169,7 +170,6 @@ def measured(made: Sheet, largest: int, track: Track = iter) -> Sheet:
         The simulator cannot be built, or the core reports an error.
     """
     from .. import open as open_accelerator
-    from ..bench import Trial
 
     def shape(product: Product) -> Product:
         return replace(product, name="", count=1)
