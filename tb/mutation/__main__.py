@@ -17,12 +17,12 @@ from rich.table import Table
 from backbeat.cli.options import table_console
 from backbeat.files import write_atomically
 
-from .campaign import BUILD, Campaign, Outcome
+from .campaign import BUILD, PROCESSES, Campaign, Outcome
 from .reasons import reason
 from .subjects import SUBJECTS
 
-#: Simulations at a time, and the least share of mutants that have to be noticed.
-PROCESSES, FLOOR = 2, 0.95
+#: Least share of the mutants that have to be noticed.
+FLOOR = 0.95
 FATES = "killed", "equivalent", "survived"
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +22,11 @@ from .equivalence import is_equivalent
 from .mutants import INPUT, Mutant, keeping, mutate
 from .subjects import Run, Subject, runs
 
-__all__ = ["BUILD", "Campaign", "Outcome"]
+__all__ = ["BUILD", "PROCESSES", "Campaign", "Outcome"]
 
 BUILD = Path(__file__).resolve().parents[2] / "build" / "mutate"
+#: Simulations at a time.
+PROCESSES = 2
 #: A mutant may take so many times as long as the module itself, and so many cycles more: where there is
 #: a memory the watchdogs of core and benches are to speak before.
 TIMES, MORE, MORE_IN_CORE = 3, 20_000, 80_000
@@ -125,8 +128,9 @@ class Campaign:
         """
         self.simulation.build()
         limits = {}
-        for run in self.runs:
-            passed, cycles = self._run(run, 0)
+        with ThreadPoolExecutor(PROCESSES) as pool:
+            results = list(pool.map(lambda run: self._run(run, 0), self.runs))
+        for run, (passed, cycles) in zip(self.runs, results, strict=True):
             if not passed:
                 raise RuntimeError(f"{self.subject.name}: {run} fails without a mutant, see "
                                    f"{self._folder(run, 0) / 'log.txt'}")
@@ -188,7 +192,10 @@ class Campaign:
         write_atomically(self.work / "outcomes.json", text.encode())
 
     def outcome(self, mutant: Mutant) -> Outcome:
-        """Runs benches until one fails; looks for a proof if none does."""
+        """Looks at the goldens of a core, which take the least time, and runs benches until one fails;
+        looks for a proof if none does."""
+        if self.recorder and (name := self.recorder.with_mutant(mutant.number).differing(self.work)):
+            return Outcome(mutant, "killed", f"golden {name}")
         for run, limit in self.limits.items():
             if not self._run(run, mutant.number, limit)[0]:
                 return Outcome(mutant, "killed", str(run))
@@ -196,6 +203,4 @@ class Campaign:
         if is_equivalent(self.work, mutant, self.simulation.top,
                          None if self.recorder else self.subject.contract):
             return Outcome(mutant, "equivalent")
-        if self.recorder and (name := self.recorder.with_mutant(mutant.number).differing(self.work)):
-            return Outcome(mutant, "killed", f"golden {name}")
         return Outcome(mutant, "survived")
