@@ -1,8 +1,13 @@
 """What several files of tests use."""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from backbeat.cli import main
+
+# However busy the machine is: how long an example takes says nothing of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture
