@@ -27,6 +27,10 @@ _REASONS = (
     ("door", r"(lanes\[288\]|i_data\[291\]) ", "bytes of lanes that a core of four has not"),
     ("door", r"^const0 .*\.A\[2\d\] of Cfu\.core\.engine, line \d+: if \(resetting\)",
      "more words pushed than a panel has"),
+    ("core", r"^const0 .*(i_cycles\[27\]|\$197\[24\]|\$45\[26\])",
+     "an upper bit of a counter: of 2^24 chains, words or cycles"),
+    ("core", r"^const0 .*\.S\[2\] of Cfu\.core\.engine, .*casez \(i_order\[2:0\]\)",
+     "panels loaded by commands, which are for the benches of the door"),
 )
 
 
