@@ -66,6 +66,11 @@ class Cost:
         """Bytes read and written."""
         return self.dram_read + self.dram_written
 
+    @property
+    def stalls(self) -> int:
+        """Cycles in which the array is not fed: it waits for memory, first panels or last results."""
+        return self.cycles - self.array_cycles
+
     def utilisation(self, config: Config) -> float:
         """Part of what the array could have multiplied in these cycles."""
         return self.macs / (self.cycles * config.macs) if self.cycles else 0.0

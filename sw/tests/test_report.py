@@ -41,6 +41,7 @@ def test_steps_are_all_products_and_add_up(made):
     assert made.total() == total and sum((made.total(k) for k in KINDS.values()), Cost()) == total
     for s in made.steps:
         assert 0 < s.utilisation <= s.bound + 0.02 and s.bound <= 1
+        assert s.cost.stalls == s.cost.cycles - s.cost.array_cycles > 0
 
 
 def test_repeats_count_as_often_as_they_are():

@@ -92,12 +92,14 @@ def _measured(sheet: Sheet) -> str:
 
 
 def _products(sheet: Sheet) -> str:
-    head = ("layer", "kind", "count", "M", "N", "K", "cycles of one", "on RTL", "array", "bound", "read",
+    head = ("layer", "kind", "count", "M", "N", "K", "cycles of one", "stalls", "on RTL", "array",
+            "bound", "read",
             "written", "MACs per byte")
     return _table(
         "All products of a training step", head,
         ((s.layer, s.kind, f"{s.product.count:,}", f"{s.product.m:,}", f"{s.product.n:,}",
           f"{s.product.k:,}", f"{s.cost.cycles // s.product.count:,}",
+          f"{s.cost.stalls // s.product.count:,}",
           "" if s.measured is None else f"{s.measured:,}", f"{s.utilisation:.1%}", f"{s.bound:.1%}",
           _number(s.cost.dram_read, "B"), _number(s.cost.dram_written, "B"), f"{s.intensity:.1f}")
          for s in sheet.steps))

@@ -147,7 +147,8 @@ class Sheet:
             "products": [{
                 "layer": s.layer, "kind": s.kind, "m": s.product.m, "n": s.product.n, "k": s.product.k,
                 "count": s.product.count, "op": s.product.op, "utilisation": s.utilisation,
-                "bound": s.bound, "intensity": s.intensity, "measured_cycles": s.measured,
+                "bound": s.bound, "intensity": s.intensity, "stalls": s.cost.stalls,
+                "measured_cycles": s.measured,
                 **vars(s.cost)} for s in self.steps],
             "feature_maps": [vars(f) for f in self.feature_maps],
             "arrays": list(self.arrays), "accelerators": list(self.accelerators),
