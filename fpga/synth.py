@@ -33,12 +33,29 @@ BUILD = Path(__file__).parents[1] / "build" / "synth"
 #: No shift registers in LUTs: they are slow at their output and our delay chains have taps. The array's
 #: 16 to 1 selections are to use the multiplexers of the slices.
 #:
+#: What is taken off is added negated if it is constant. Of "x - 1" and "x == 1" yosys makes one, which
+#: compares what is left with zero: as slow as a carry chain.
+#:
 #: LUTs are chosen with a delay (the last column, in ps; the one before is the area) that includes what a
 #: wire from one to the next takes. Without it a carry chain or a block is worth hundreds of LUTs to the
 #: mapper, and as everything is as fast as the slowest path for the least area, LUTs come in long rows.
 MAPPING = """
 hierarchy -top {top}
 proc; flatten; opt_clean
+write_file subtract.v <<END
+(* techmap_celltype = "$sub" *)
+module constant_off (A, B, Y);
+parameter A_SIGNED = 0; parameter B_SIGNED = 0;
+parameter A_WIDTH = 1; parameter B_WIDTH = 1; parameter Y_WIDTH = 1;
+parameter _TECHMAP_CONSTMSK_B_ = 0; parameter _TECHMAP_CONSTVAL_B_ = 0;
+input [A_WIDTH-1:0] A; input [B_WIDTH-1:0] B; output [Y_WIDTH-1:0] Y;
+wire _TECHMAP_FAIL_ = ~&_TECHMAP_CONSTMSK_B_ | B_SIGNED;
+localparam [Y_WIDTH-1:0] OFF = -_TECHMAP_CONSTVAL_B_;
+\\$add #(.A_SIGNED(A_SIGNED), .B_SIGNED(A_SIGNED), .A_WIDTH(A_WIDTH), .B_WIDTH(Y_WIDTH),
+.Y_WIDTH(Y_WIDTH)) add (.A(A), .B(OFF), .Y(Y));
+endmodule
+END
+techmap -map subtract.v
 rename -hide {hidden}
 rename -hide c:*
 synth_xilinx -family xc7 -top {top} -flatten -nosrl -widemux 5 {pads} -run :map_luts

@@ -8,7 +8,7 @@ from backbeat_rtl.config import WORD
 from backbeat_rtl.gather import GATHER_FIELDS, Gather, Move, Rectangle, Segment
 
 from .harness import Simulation
-from .streams import Sink, Source, bits, drain, fields
+from .streams import Sink, Source, bits, cycle, drain, fields
 
 GATHER = Simulation(Gather)
 SIGNED = {"origin_y", "origin_x"}
@@ -189,6 +189,8 @@ async def rectangles_match_model(dut, rng, steps, stall):
         address = int(rng.choice([0, 2**31, 2**32 - 64])) + WORD * int(rng.integers(0, 2**20))
         matrix = gathered(d, address, rows, columns)
         dut.i_fields.value, dut.i_address.value = port_value(d), address % 2**32
+        for _ in range(2):      # it wants them some time before
+            await cycle(dut)
         walk, expected, rectangles = Walk(rng, rows, columns - int(rng.integers(0, WORD))), [], []
         for _ in range(10 if far in (None, "pixel") else 2):
             rectangle, *part = walk.rectangle()

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from .config import WORD
 from .memory_port import AXI_PINS
+from .queue import Queue
 
 __all__ = ["BURSTS", "NARROW_PINS", "AxiNarrow"]
 
@@ -78,7 +79,7 @@ class AxiNarrow(wiring.Component):
     def read(self, m):
         wide, narrow = self.wide, self.narrow
         ends, _ = self.addresses(m, "ar")
-        m.submodules.words = words = SyncFIFO(width=8 * WORD + 3, depth=2)
+        m.submodules.words = words = Queue(width=8 * WORD + 3, depth=2)
         low, low_response, upper, taken = Signal(8 * BEAT), Signal(2), Signal(), Signal()
         m.d.comb += [
             narrow.rready.eq(ends.r_rdy & (~upper | words.w_rdy)),
@@ -95,7 +96,7 @@ class AxiNarrow(wiring.Component):
     def write(self, m):
         wide, narrow = self.wide, self.narrow
         ends, accepted = self.addresses(m, "aw")
-        m.submodules.beats = beats = SyncFIFO(width=9 * WORD + 1, depth=2)
+        m.submodules.beats = beats = Queue(width=9 * WORD + 1, depth=2)
         data, strobe, last = Signal(8 * WORD), Signal(WORD), Signal()
         word, upper, end, sent = Signal(range(MOST_WORDS)), Signal(), Signal(), Signal()
         due = Signal(range(BURSTS + 1))     # bursts accepted whose beats are not all sent
@@ -114,7 +115,7 @@ class AxiNarrow(wiring.Component):
             with m.If(upper):
                 m.d.sync += word.eq(Mux(end, 0, word + 1))
 
-        m.submodules.answers = answers = SyncFIFO(width=2, depth=2)
+        m.submodules.answers = answers = Queue(width=2, depth=2)
         taken, worst, before = Signal(), Signal(2), Signal(2)
         m.d.comb += [
             narrow.bready.eq(answers.w_rdy & ends.r_rdy), taken.eq(narrow.bvalid & narrow.bready),

@@ -2,13 +2,13 @@
 
 from amaranth.hdl import ClockDomain, Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from .config import Config
 from .core import Core
 from .engine import Command, Order
 from .memory_port import AXI_PINS
+from .queue import Queue
 
 __all__ = ["WAITING", "Cfu"]
 
@@ -65,7 +65,7 @@ class Cfu(wiring.Component):
         m.d.comb += [domain.clk.eq(self.clk), early.clk.eq(self.clk)]
         m.d.early += domain.rst.eq(self.reset)
         m.submodules.core = core = self.core
-        m.submodules.waiting = waiting = SyncFIFO(width=Order.size, depth=WAITING)
+        m.submodules.waiting = waiting = Queue(width=Order.size, depth=WAITING)
         command, order, accepted = Signal(Command), Signal(Order), Signal()
         m.d.comb += [
             command.function_id.eq(self.cmd_payload_function_id),

@@ -1,5 +1,8 @@
 """Fetches a chain of descriptors, checks each, and has them carried out one after the other."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
@@ -116,9 +119,9 @@ class Chain(wiring.Component):
         # Which rules are broken; of the first its error and the word at fault, which is read from the
         # memory again.
         checks = self.checks(f)
-        broken = Signal(len(checks))
+        broken, first = Signal(len(checks)), Signal(len(checks))
         m.d.sync += broken.eq(Cat(wrong for wrong, *_ in checks))
-        first, error, upper, part = Signal(range(len(checks))), Signal(Error), Signal(), Signal(2)
+        error, upper, part = Signal(Error), Signal(), Signal(2)
         value = read.data.word_select(upper, 32)
         gemm = f.op == DescriptorOp.GEMM
         last = f.last | self.o_pushed
@@ -161,17 +164,15 @@ class Chain(wiring.Component):
                 m.next = "CHECK"
             with m.State("CHECK"):
                 m.next = "ANNOUNCE"
-                # Later assignments win: the first rule comes last.
-                for n in reversed(range(len(checks))):
-                    with m.If(broken[n]):
-                        m.d.sync += first.eq(n)
+                # The lowest bit alone: a carry, and no choice behind another.
+                m.d.sync += first.eq(broken & -broken)
                 with m.If(broken.any()):
                     m.next = "LOOK UP"
             with m.State("LOOK UP"):
-                with m.Switch(first):
-                    for n, (_, code, word, shown) in enumerate(checks):
-                        with m.Case(n):
-                            m.d.sync += [error.eq(code), part.eq(shown), Cat(upper, number).eq(word)]
+                said, bits = Cat(part, upper, number, error), 2 + 1 + len(number)
+                m.d.sync += said.eq(reduce(or_, (
+                    Mux(first[n], shown | word << 2 | code.value << bits, 0)
+                    for n, (_, code, word, shown) in enumerate(checks))))
                 m.next = "BROKEN"
             with m.State("BROKEN"):
                 m.d.comb += [self.o_failed.eq(1), self.o_failure.error.eq(error),

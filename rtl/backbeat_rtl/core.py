@@ -14,13 +14,13 @@ __all__ = ["Core"]
 class Core(wiring.Component):
     """Answers each command exactly once, in order.
 
-    Takes operand words and results in every cycle, other commands in every second one.
+    Takes operand words and results in every cycle, other commands in every third one.
 
     A command that has to wait for the hardware waits in the command register, with everything
     behind it. RESET never waits: it clears all but buffer contents and answers 0. But a command
     that is waiting is ahead of it, so no wait may depend on a later command (see :class:`Engine`).
 
-    Latency 2 cycles from those to the response, 3 from others. Neither ``ready`` depends on the other
+    Latency 2 cycles from those to the response, 4 from others. Neither ``ready`` depends on the other
     stream in the same cycle, so no path leads through the core from the CPU and back to it.
 
     Parameters
@@ -58,29 +58,29 @@ class Core(wiring.Component):
                 m.d.comb += port.inner.flush.eq(1)
 
         # The command register.
-        order, full, execute, room = Signal(Order), Signal(), Signal(), Signal()
+        order, full, execute, room = Signal(Order), Signal(), Signal(), Signal(init=1)
         m.d.comb += [
-            execute.eq(full & room & ~resetting & engine.o_ready),
-            engine.i_order.eq(order), engine.i_execute.eq(execute), engine.i_stays.eq(full & ~execute),
+            engine.i_order.eq(order), engine.i_present.eq(full & room),
+            execute.eq(engine.i_present & engine.o_ready),
+            engine.i_execute.eq(execute), engine.i_stays.eq(full & ~execute),
             self.i.ready.eq(~full | execute),
         ]
-        m.d.sync += resetting.eq(execute & order.kind.reset)
         with m.If(self.i.ready):
             m.d.sync += [full.eq(self.i.valid), order.eq(self.i.payload)]
 
-        # Two response registers, so that a command need not look at the response's ready.
-        second, second_full = Signal(32), Signal()
-        result = engine.o_result
-        m.d.comb += room.eq(~second_full)
+        # Two response registers, so that a command need not look at the response's ready. Nor at more
+        # than one bit: whether there is room, and no reset, is known a cycle before.
+        second, second_full, resets = Signal(32), Signal(), Signal()
+        stays, result = Signal(), engine.o_result
+        m.d.comb += [stays.eq((second_full | execute) & self.o.valid & ~self.o.ready),
+                     resets.eq(execute & order.kind.reset)]
+        m.d.sync += [second_full.eq(stays), room.eq(~(stays | resets)), resetting.eq(resets)]
         with m.If(self.o.ready | ~self.o.valid):
-            m.d.sync += [
-                self.o.valid.eq(second_full | execute),
-                second_full.eq(0),
-            ]
+            m.d.sync += self.o.valid.eq(second_full | execute)
             with m.If(second_full):
                 m.d.sync += self.o.payload.eq(second)
             with m.Else():
                 m.d.sync += self.o.payload.eq(result)
         with m.Elif(execute):
-            m.d.sync += [second.eq(result), second_full.eq(1)]
+            m.d.sync += second.eq(result)
         return m

@@ -21,9 +21,10 @@ Command = data.StructLayout({"function_id": 10, "input_0": 32, "input_1": 32})
 
 #: What a door sees of a command already. ``at_once``: PUSH, READ or RESET, which are judged and
 #: carried out in one cycle; ``legal``: to a port that there is; ``operand``: a PUSH to A or B,
-#: ``minimum``: to A, with a -128 among its bytes; ``result``: a READ of a result.
+#: ``minimum``: to A, with a -128 among its bytes; ``word``: of an operand, without; ``result``: a READ
+#: of a result.
 Kind = data.StructLayout({
-    "at_once": 1, "reset": 1, "legal": 1, "operand": 1, "minimum": 1, "result": 1})
+    "at_once": 1, "reset": 1, "legal": 1, "operand": 1, "minimum": 1, "word": 1, "result": 1})
 Order = data.StructLayout({"command": Command, "kind": Kind})
 
 
@@ -35,8 +36,9 @@ class Engine(wiring.Component):
     Every wait here is for the hardware's own progress (a run that ends, a value that comes back),
     never for another command, so none is longer than the two longest runs.
 
-    What is wrong with a command is found in one cycle, and it is carried out in the next: two cycles
-    per command. Operand words and results are judged and carried out at once, one per cycle.
+    What a command refers to is looked up in one cycle, what is wrong with it found in the next, and it
+    is carried out in a third. Operand words and results are judged and carried out at once, one per
+    cycle.
 
     Parameters
     ----------
@@ -46,10 +48,12 @@ class Engine(wiring.Component):
     -------
     i_order : Order
         Stays until it is executed.
+    i_present : bit
+        There is one, and room for its response.
     i_execute : bit
-        Carry it out; only with ``o_ready``.
+        Carry it out: present, and ``o_ready``.
     i_stays : bit
-        It will be there in the next cycle too.
+        It will be there in the next cycle too, with or without room.
     o_ready : bit
         The command has to wait for nothing.
     o_result : 32 bit
@@ -61,7 +65,7 @@ class Engine(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         super().__init__({
-            "i_order": In(Order), "i_execute": In(1), "i_stays": In(1),
+            "i_order": In(Order), "i_present": In(1), "i_execute": In(1), "i_stays": In(1),
             "o_ready": Out(1), "o_result": Out(32),
             **({"port": Out(PORT)} if config.memory else {})})
 
@@ -71,10 +75,11 @@ class Engine(wiring.Component):
         push, read = op == Op.PUSH, op == Op.READ
         bytes_ = Cat(command.input_0, command.input_1)
         ports = max(Port) if self.config.memory else Port.TABLE
+        minimum = ((port == Port.A)
+                   & Cat(bytes_.word_select(n, 8) == 0x80 for n in range(WORD)).any())
         kind = {"at_once": push | read | (op == Op.RESET), "reset": op == Op.RESET,
                 "legal": Mux(push, port <= ports, port == 0), "operand": push & (port <= Port.B),
-                "minimum": push & (port == Port.A)
-                & Cat(bytes_.word_select(n, 8) == 0x80 for n in range(WORD)).any(),
+                "minimum": push & minimum, "word": push & (port <= Port.B) & ~minimum,
                 "result": read & (port == 0)}
         return Cat(command, *(kind[field] for field, _ in Kind))
 
@@ -87,25 +92,27 @@ class Engine(wiring.Component):
         self.funct7 = self.i_command.function_id[3:]
         self.fail, fail_at_once, detail = Signal(Error), Signal(Error), Signal(32)
         self.error, self.error_value = Signal(Error), Signal(32)
-        self.go, self.go_at_once, blocked = Signal(), Signal(), Signal()
+        self.go, blocked = Signal(), Signal()
         self.words_pushed = Signal(32)
         # What is wrong, and whether it has to wait, is a cycle old, but for the commands that are
-        # carried out at once. It is still true: only commands break a rule or keep one waiting, and
-        # the one before has been carried out earlier still.
+        # carried out at once; what it refers to, two. It is still true: only commands break a rule or
+        # keep one waiting, and the one before has been carried out earlier still.
         kind, op = self.i_kind, self.i_command.function_id[:3]
-        found, good, free, verdict = Signal(Error), Signal(), Signal(), Signal(Error)
-        no_word, no_load, good_at_once = Signal(), Signal(), Signal()
+        looked_up, found, wrong, verdict = Signal(), Signal(Error), Signal(), Signal(Error)
+        free, good, failing, no_word, no_load = Signal(), Signal(), Signal(), Signal(), Signal()
         healthy = self.healthy = Signal(init=1)
+        is_wrong = self.fail != Error.NONE
         m.d.sync += [
-            found.eq(self.fail), good.eq(self.fail == Error.NONE),
-            free.eq(self.i_stays & ~(blocked & healthy & (self.fail == Error.NONE))),
+            looked_up.eq(self.i_stays), found.eq(self.fail), wrong.eq(is_wrong),
+            free.eq(self.i_stays & looked_up & ~(blocked & healthy & ~is_wrong)),
+            good.eq(self.i_stays & looked_up & ~(blocked | is_wrong)),
         ]
         self.reading, self.moving, self.doorbell = Signal(), Signal(), Signal()
+        self.allowed = Signal()         # a PUSH is neither refused nor too late
+        wrong_at_once = ~kind.reset & (self.moving | ~kind.legal | kind.minimum
+                                       | kind.result & ~self.reading | kind.operand & no_load)
         m.d.comb += [
             verdict.eq(Mux(kind.at_once, fail_at_once, found)),
-            # No rule broken: said again, as what is carried out must not wait for the error's choice.
-            good_at_once.eq(~(kind.reset | self.moving | ~kind.legal | kind.minimum
-                              | kind.result & ~self.reading | kind.operand & no_load)),
             no_load.eq(~self.datapath.o_loading.bit_select(self.funct7[0], 1)),
             # What the command refers to; of those that carry an operand, itself.
             detail.eq(Mux((verdict == Error.ILLEGAL) | kind.at_once & (verdict != Error.BUSY),
@@ -114,12 +121,19 @@ class Engine(wiring.Component):
             # A word that will not come is an error, and nothing to wait for.
             no_word.eq(kind.result & ~self.readout.o.valid & self.reading & healthy),
             self.o_ready.eq(Mux(kind.at_once, ~no_word, free)),
-            self.go.eq(self.i_execute & healthy & good),
-            self.go_at_once.eq(self.i_execute & healthy & good_at_once),
+            # Said again for each kind, as what is carried out must not wait for the error's choice.
+            self.go.eq(self.i_present & good & healthy),
+            self.allowed.eq(self.i_present & healthy & ~self.moving),
+            failing.eq(self.i_execute & healthy & Mux(kind.at_once, wrong_at_once, wrong)),
             self.o_result.eq(Mux(healthy, verdict, self.error)),
         ]
-        with m.If(self.i_execute & healthy & (verdict != Error.NONE)):
-            m.d.sync += [self.error.eq(verdict), self.error_value.eq(detail), healthy.eq(0)]
+        # The value a cycle after the error: nobody asks for it so soon.
+        self.value_due, value = Signal(), Signal(32, reset_less=True)
+        m.d.sync += [self.value_due.eq(failing), value.eq(detail)]
+        with m.If(failing):
+            m.d.sync += [self.error.eq(verdict), healthy.eq(0)]
+        with m.If(self.value_due):
+            m.d.sync += self.error_value.eq(value)
 
         self.connect_result_path(m)
         self.keep_books(m)
@@ -136,11 +150,11 @@ class Engine(wiring.Component):
                 with m.Case(code):
                     carry_out(m, blocked)
         # The last one counts.
-        for wrong, error in ((kind.minimum, Error.OPERAND), (kind.operand & no_load, Error.NO_LOAD),
-                             (kind.result & ~self.reading, Error.NO_RESULT),
-                             (~kind.legal, Error.ILLEGAL), (self.moving, Error.BUSY),
-                             (kind.reset, Error.NONE)):
-            with m.If(wrong):
+        for broken, error in ((kind.minimum, Error.OPERAND), (kind.operand & no_load, Error.NO_LOAD),
+                              (kind.result & ~self.reading, Error.NO_RESULT),
+                              (~kind.legal, Error.ILLEGAL), (self.moving, Error.BUSY),
+                              (kind.reset, Error.NONE)):
+            with m.If(broken):
                 m.d.comb += fail_at_once.eq(error)
         with m.If(self.moving & (op != Op.GET)):
             m.d.comb += self.fail.eq(Error.BUSY)
@@ -192,7 +206,7 @@ class Engine(wiring.Component):
         m.d.sync += failed.eq(memory.o_failed)
         with m.If(memory.o_failed & ~failed & self.healthy):
             m.d.sync += [self.error.eq(memory.o_failure.error), self.healthy.eq(0),
-                         self.error_value.eq(memory.o_failure.value)]
+                         self.error_value.eq(memory.o_failure.value), self.value_due.eq(0)]
         for register, event in (
                 (Read.COMPLETED, memory.o_completed), (Read.READ_BEATS, self.port.was_read),
                 (Read.WRITE_BEATS, self.port.was_written), (Read.LOAD_BUSY, memory.o_load_busy),
@@ -361,13 +375,15 @@ class Engine(wiring.Component):
         mode = data.View(isa.layout("LOAD.1"), self.i_command.input_1)
         # How many words a tile may have if there are so many: a table instead of a multiplier.
         most_words = Array([0] + [c.longest(tiles) // WORD for tiles in range(1, c.tiles + 1)])
-        tile_words = (size.depth + WORD - 1) >> 3
+        tile_words, most = Signal(range(2**len(size.depth) // WORD + 1)), Signal(range(c.depth))
+        m.d.sync += [tile_words.eq((size.depth + WORD - 1) >> 3),
+                     most.eq(most_words[size.tiles[:c.tiles.bit_length()]])]
         with m.If(self.funct7 > Port.B):
             self.illegal(m)
         with m.Elif((size.depth == 0) | (size.tiles == 0) | (size.last == 0)
                     | (size.tiles > c.tiles)
                     | (size.last > Mux(self.funct7[0], c.columns, c.rows))
-                    | (tile_words > most_words[size.tiles[:c.tiles.bit_length()]])):
+                    | (tile_words > most)):
             m.d.comb += self.fail.eq(Error.SIZE)
         m.d.comb += blocked.eq(Mux(self.funct7[0], self.runs.o_users_b, self.runs.o_users_a)
                                .bit_select(mode.half, 1))
@@ -382,22 +398,26 @@ class Engine(wiring.Component):
 
     def push(self, m, _blocked):
         datapath, kind, port = self.datapath, self.i_kind, self.funct7
-        with m.If(self.go_at_once & (port == Port.TABLE)):
+        with m.If(self.allowed & (port == Port.TABLE)):
             m.d.comb += self.readout.i_table_valid.eq(1)
             m.d.sync += self.table_lane.eq(self.table_lane + 1)
             with m.If(self.table_lane == self.config.columns - 1):
                 m.d.sync += [self.table_lane.eq(0), self.table_tile.eq(self.table_tile + 1)]
         if self.config.memory:
-            m.d.comb += self.memory.i_push.valid.eq(self.go_at_once & (port == Port.DESCRIPTOR))
-        with m.If(self.go_at_once & kind.operand):
+            m.d.comb += self.memory.i_push.valid.eq(self.allowed & (port == Port.DESCRIPTOR))
+        with m.If(self.allowed & kind.word & datapath.o_loading.bit_select(port[0], 1)):
             m.d.comb += datapath.i_word_valid.eq(1)
             m.d.sync += self.words_pushed.eq(self.words_pushed + 1)
 
     def run(self, m, blocked):
         c, runs = self.config, self.runs
         command = data.View(isa.layout("RUN.0"), self.i_command.input_0)
-        a, b = (panels.o_held for panels in self.panels)
-        product = Array(self.products)[command.c_half]
+        a, b = (Signal.like(panels.o_held, name=f"{port}_held") for panels, port in zip(
+            self.panels, "ab", strict=True))
+        product, loaded = Signal.like(self.products[0]), Signal()
+        m.d.sync += [a.eq(self.panels[Port.A].o_held), b.eq(self.panels[Port.B].o_held),
+                     loaded.eq(self.panels[Port.A].o_complete & self.panels[Port.B].o_complete),
+                     product.eq(Array(self.products)[command.c_half])]
         extent = Cat(1, a.tiles, b.tiles, *(
             last[:len(product[name])] for name, last in (("a_last", a.last), ("b_last", b.last))))
         most_tiles = Array([0] + [c.tiles // tiles for tiles in range(1, c.tiles + 1)])
@@ -405,7 +425,7 @@ class Engine(wiring.Component):
             self.panels, (command.a_half, command.b_half), strict=True)]
         with m.If(self.funct7 != 0):
             self.illegal(m)
-        with m.Elif(~self.panels[Port.A].o_complete | ~self.panels[Port.B].o_complete):
+        with m.Elif(~loaded):
             m.d.comb += self.fail.eq(Error.NOT_LOADED)
         with m.Elif((a.depth != b.depth)
                     | (command.accumulate & (Cat(product.valid, *(
@@ -449,7 +469,7 @@ class Engine(wiring.Component):
 
     def read(self, m, _blocked):
         # A chain is not begun while results are being read.
-        m.d.comb += self.take_word.eq(
-            self.i_execute & self.i_kind.result & self.healthy & self.reading)
+        m.d.comb += self.take_word.eq(self.i_present & self.i_kind.result & self.healthy & self.reading
+                                      & self.readout.o.valid)
         with m.If(self.take_word):
             m.d.comb += self.o_result.eq(self.word)

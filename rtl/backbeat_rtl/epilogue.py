@@ -23,21 +23,24 @@ _SATURATED = 11     # ... shifted and saturated
 class IndexHash(wiring.Component):
     """The random fraction of an element: a hash of its index in C and the seed, no state.
 
-    Model: :func:`backbeat_rtl.epilogue_model.random_bits`. Latency one cycle per hash step.
+    Model: :func:`backbeat_rtl.epilogue_model.random_bits`. Latency one cycle per hash step, and one for
+    the seed between two of them.
     """
 
     i_index: In(32)
     i_seed: In(32)
     o: Out(32)
 
-    LATENCY = len(HASH_STEPS)
+    LATENCY = len(HASH_STEPS) + 1
 
     def elaborate(self, _platform):
         m = Module()
         a = self.i_index ^ self.i_seed
         for number, (join, constant, mix, shift) in enumerate(HASH_STEPS):
             if number == SEED_ROUND:
-                a = (a + self.i_seed)[:32]
+                seeded = Signal(32, reset_less=True)
+                m.d.sync += seeded.eq(a + self.i_seed)
+                a = seeded
             moved = (a << shift)[:32] if shift > 0 else a >> -shift
             joined = a + constant if join == "+" else a ^ constant
             step = Signal(32, name=f"step_{number}", reset_less=True)

@@ -27,8 +27,9 @@ GATHER_FIELDS = tuple(f for number in range(20, 33) for f in isa.DESCRIPTOR[numb
 _SIGNED = ("origin_y", "origin_x")
 
 #: Where a row is: the image, the pixel of the grid, and per axis its position, the rest of the
-#: position modulo the insertion, and the bytes to there from the origin.
-_AXIS = {"at": signed(26), "rest": 8, "bytes": 32}
+#: position modulo the insertion, whether that carries with the next step, and the bytes to there
+#: from the origin.
+_AXIS = {"at": signed(26), "rest": 8, "carry": 1, "bytes": 32}
 _ROW = data.StructLayout({
     "image": 32, "p": 16, "q": 16, "y": data.StructLayout(_AXIS), "x": data.StructLayout(_AXIS)})
 #: Where a column is: the tap, the byte of its pixel and how many are left of that, and per axis what the
@@ -49,7 +50,7 @@ class Gather(wiring.Component):
     Members
     -------
     i_fields : GATHER_FIELDS
-        Stable while a rectangle is being walked.
+        Stable while a rectangle is being walked, and two cycles before.
     i_address : 32 bit
         Of the tensor's byte that row 0, column 0 stands for.
     i : stream of Rectangle
@@ -66,31 +67,43 @@ class Gather(wiring.Component):
             "o":         Out(stream.Signature(Segment)),
         })
 
-    def _moved(self, m, here, axis: str, kind: str, name: str):
-        """The place of an axis one step (tap) on."""
+    def _moved(self, m, here, axis: str, kind: str, name: str, rest=0):
+        """The place of an axis one step (tap) on, and whether the first step from ``rest`` carries."""
         fields, there = self.i_fields, Signal(here.shape(), name=name)
         insert, step = fields[f"insert_{axis}"], fields[f"{kind}_{axis}_rest"]
         unit = fields.row_pitch if axis == "y" else fields.pixel
-        carry, near = Signal(name=f"{name}_carry"), fields[f"{kind}_{axis}_bytes"]
-        far, step_on = Signal(32, name=f"{name}_far"), Signal(signed(9), name=f"{name}_on")
-        m.d.sync += [far.eq(near + unit), step_on.eq(step - insert)]     # stable by then
-        rest_on = Signal(signed(10), name=f"{name}_rest_on")
-        m.d.comb += [
-            rest_on.eq(here.rest + step_on), carry.eq(rest_on >= 0),
-            there.at.eq(here.at + fields[f"{kind}_{axis}"]),
-            there.rest.eq(Mux(carry, rest_on, here.rest + step)),
-            there.bytes.eq(here.bytes + Mux(carry, far, near)),
+        near, first = fields[f"{kind}_{axis}_bytes"], Signal(name=f"{name}_first")
+        far, on = Signal(32, name=f"{name}_far"), Signal(signed(9), name=f"{name}_on")
+        # Two steps, the first of which carries (does not): the next one's carry is found beside this
+        # one's, so that no sum waits for another.
+        carried, kept = (Signal(signed(10), name=f"{name}_{what}") for what in ("carried", "kept"))
+        m.d.sync += [       # stable by then
+            far.eq(near + unit), on.eq(step - insert), carried.eq((step - insert) << 1),
+            kept.eq((step << 1) - insert), first.eq(rest + on >= 0),
         ]
-        return there
+        m.d.comb += [
+            there.at.eq(here.at + fields[f"{kind}_{axis}"]),
+            there.rest.eq(here.rest + Mux(here.carry, on, step)),
+            there.carry.eq(Mux(here.carry, here.rest + carried >= 0, here.rest + kept >= 0)),
+            there.bytes.eq(here.bytes + Mux(here.carry, far, near)),
+        ]
+        return there, first
 
     def elaborate(self, _platform):
         m = Module()
         fields = self.i_fields
         row, row_here, first_row = Signal(_ROW), Signal(_ROW), Signal(_ROW)
         column, column_here = Signal(_COLUMN), Signal(_COLUMN)
+        first_column, step, tap = Signal(_COLUMN), {}, {}
         for axis in "yx":
-            m.d.comb += [first_row[axis].at.eq(fields[f"origin_{axis}"]),
-                         first_row[axis].rest.eq(fields[f"origin_{axis}_rest"])]
+            rest = fields[f"origin_{axis}_rest"]
+            tap[axis], tap_carries = self._moved(m, column[axis], axis, "tap", f"tap_{axis}")
+            step[axis], step_carries = self._moved(m, row[axis], axis, "step", f"step_{axis}", rest)
+            m.d.comb += [
+                first_row[axis].at.eq(fields[f"origin_{axis}"]), first_row[axis].rest.eq(rest),
+                first_row[axis].carry.eq(step_carries), first_column[axis].carry.eq(tap_carries),
+            ]
+        m.d.comb += first_column.left.eq(fields.pixel)
 
         # A rectangle begins.
         busy, rows_left, bytes_left = Signal(), Signal(16), Signal(18)
@@ -105,7 +118,7 @@ class Gather(wiring.Component):
                 m.d.comb += begin_row.eq(row)
         with m.Switch(self.i.payload.column_move):
             with m.Case(Move.ZERO):
-                m.d.comb += begin_column.left.eq(fields.pixel)
+                m.d.comb += begin_column.eq(first_column)
             with m.Case(Move.SAME):
                 m.d.comb += begin_column.eq(column_here)
             with m.Default():
@@ -130,8 +143,6 @@ class Gather(wiring.Component):
         last_tap, last_q, last_p = (Signal(16, name=f"last_{name}") for name in "sqp")
         m.d.sync += [last_tap.eq(fields.taps_x - 1), last_q.eq(fields.grid_x - 1),
                      last_p.eq(fields.grid_y - 1)]
-        tap_x, tap_y = (self._moved(m, column[a], a, "tap", f"tap_{a}") for a in "xy")
-        step_x, step_y = (self._moved(m, row[a], a, "step", f"step_{a}") for a in "xy")
         with m.If(busy & advance):
             m.d.sync += bytes_left.eq(bytes_left - column.left)
             with m.If(within):      # the row ends in the midst of a pixel
@@ -139,17 +150,17 @@ class Gather(wiring.Component):
                              column.left.eq(column.left - bytes_left)]
             with m.Else():
                 m.d.sync += [column.c.eq(0), column.left.eq(fields.pixel), column.s.eq(column.s + 1),
-                             column.x.eq(tap_x)]
+                             column.x.eq(tap["x"])]
                 with m.If(column.s == last_tap):
-                    m.d.sync += [column.s.eq(0), column.x.eq(0), column.y.eq(tap_y)]
+                    m.d.sync += [column.s.eq(0), column.x.eq(first_column.x), column.y.eq(tap["y"])]
             with m.If(row_end):
                 m.d.sync += [rows_left.eq(rows_left - 1), bytes_left.eq(width),
-                             row.q.eq(row.q + 1), row.x.eq(step_x)]
+                             row.q.eq(row.q + 1), row.x.eq(step["x"])]
                 with m.If(~end):        # the next rectangle may go on from the last row's end
                     m.d.sync += column.eq(column_here)
                 with m.If(row.q == last_q):
                     m.d.sync += [row.q.eq(0), row.x.eq(first_row.x), row.p.eq(row.p + 1),
-                                 row.y.eq(step_y)]
+                                 row.y.eq(step["y"])]
                     with m.If(row.p == last_p):
                         m.d.sync += [row.p.eq(0), row.y.eq(first_row.y),
                                      row.image.eq(row.image + fields.image_pitch)]

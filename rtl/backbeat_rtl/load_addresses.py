@@ -2,12 +2,12 @@
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from .config import WORD
 from .gather import Gather, Move, Rectangle, Segment
 from .memory_port import Burst
+from .queue import Queue
 
 __all__ = ["BurstInfo", "LoadAddresses", "Splitter", "Target"]
 
@@ -50,7 +50,7 @@ class Splitter(wiring.Component):
         # All counts are less one: to the page's end it is the address, inverted. A page has room for two
         # of the longest bursts.
         segment, full, left = Signal(Segment), Signal(), Signal(16)
-        m.submodules.waiting = waiting = SyncFIFO(width=Segment.size, depth=2)
+        m.submodules.waiting = waiting = Queue(width=Segment.size, depth=2)
         # Whether a burst is the last one is found before it begins.
         following, ready, first_left, whole = Signal(Segment), Signal(), Signal(16), Signal()
         comes, take = data.View(Segment, waiting.r_data), Signal()

@@ -2,14 +2,14 @@
 
 from math import gcd
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from .config import WORD
 from .load_addresses import BurstInfo, Target
 from .memory_port import ReadWord
+from .queue import Queue
 
 __all__ = ["LoadData", "Realigner", "Word"]
 
@@ -49,23 +49,32 @@ class Realigner(wiring.Component):
         held, count, ending, end = Signal(8 * most), Signal(range(most + 1)), Signal(), Signal()
         # A tile's pieces are whole words but for its last.
         piece, last_piece = Signal(range(max(-(-max(self.lanes) // WORD), 2))), Signal()
-        wanted = Signal(range(WORD + 1))
-        m.d.comb += wanted.eq(WORD)
+        wanted, enough, few = Signal(range(WORD + 1)), Signal(), Signal()
+        # What is left if a whole piece leaves. By a table: nothing waits for a subtraction.
+        less = Signal.like(count)
+
+        def piece_of(length):
+            rests = Array([(n - length) % (most + 1) for n in range(most + 1)])
+            return [wanted.eq(length), enough.eq(count >= length), few.eq(count <= length),
+                    less.eq(rests[count])]
+
+        m.d.comb += piece_of(WORD)
         for port, lanes in enumerate(self.lanes):
             with m.If(self.i_cut[port] & (piece == (lanes - 1) // WORD)):
-                m.d.comb += [last_piece.eq(1), wanted.eq((lanes - 1) % WORD + 1)]
+                m.d.comb += [last_piece.eq(1), *piece_of((lanes - 1) % WORD + 1)]
 
         out, rest = self.o.payload, Signal(range(most + 1))
-        given, taken = Signal(), Signal(range(WORD + 1))
-        final = ending & (count <= wanted)
+        given, accepted, final = Signal(), Signal(), Signal()
+        length = self.i.payload.count
         m.d.comb += [
-            self.o.valid.eq((count >= wanted) | (ending & (count != 0))),
+            final.eq(ending & few),
+            self.o.valid.eq(enough | (ending & (count != 0))),
             out.count.eq(Mux(final, count, wanted)),
             out.row_end.eq(final), out.end.eq(final & end),
             given.eq(self.o.valid & self.o.ready),
-            taken.eq(Mux(given, out.count, 0)),
-            rest.eq(count - taken),
-            self.i.ready.eq(~(ending & ~(given & final)) & (rest < WORD)),
+            rest.eq(Mux(given, Mux(final, 0, less), count)),
+            self.i.ready.eq(Mux(given, final | ~(ending | less[-1]), ~(ending | count[-1]))),
+            accepted.eq(self.i.valid & self.i.ready),
         ]
         for byte in range(WORD):
             m.d.comb += out.bytes.word_select(byte, 8).eq(
@@ -75,16 +84,20 @@ class Realigner(wiring.Component):
         pieces = {WORD} | {lanes % WORD for lanes in self.lanes if lanes % WORD}
         even = gcd(*pieces).bit_length() - 1
         shifted, added = Signal(8 * most), Signal(8 * most)
-        with m.Switch(taken):
-            with m.Case(0):
-                m.d.comb += shifted.eq(held)
-            for length in pieces:
-                with m.Case(length):
-                    m.d.comb += shifted.eq(held[8 * length:])
-        with m.If(self.i.valid & self.i.ready):
-            m.d.comb += added.eq(self.i.payload.bytes << (Cat(Const(0, even), rest[even:3]) << 3))
-            m.d.sync += [held.eq(shifted | added), count.eq(rest + self.i.payload.count),
-                         ending.eq(self.i.payload.row_end), end.eq(self.i.payload.end)]
+        m.d.comb += [shifted.eq(held),
+                     added.eq(self.i.payload.bytes << (Cat(Const(0, even), rest[even:3]) << 3))]
+        with m.If(given):       # behind a row's last piece there is nothing but zeros
+            with m.Switch(wanted):
+                for length_out in pieces:
+                    with m.Case(length_out):
+                        m.d.comb += shifted.eq(held[8 * length_out:])
+        # Added up for all that may become of the piece, before it is known.
+        sums = [Signal.like(count, name=name) for name in ("sum_after", "sum_here")]
+        m.d.comb += [sums[0].eq(less + length), sums[1].eq(count + length)]
+        with m.If(accepted):
+            m.d.sync += [held.eq(shifted | added), ending.eq(self.i.payload.row_end),
+                         end.eq(self.i.payload.end),
+                         count.eq(Mux(given, Mux(final, length, sums[0]), sums[1]))]
         with m.Elif(given):
             m.d.sync += [held.eq(shifted), count.eq(rest)]
             with m.If(final):
@@ -171,56 +184,58 @@ class LoadData(wiring.Component):
         # A rectangle: one cycle to begin, then its words.
         order, busy = Signal(self.order), Signal()
         begin, take = Signal(), Signal()
-        word = realigner.o
+        source = realigner.o
         m.d.comb += [
             begin.eq(self.i_order.valid & ~busy & ~failed),
             self.i_order.ready.eq(~busy & ~failed),
-            self.o_panel.eq(self.i_order.payload.panel),
-            self.o_start.eq(Cat(begin & (self.i_order.payload.target == t)
-                                for t in (Target.A, Target.B))),
-            word.ready.eq(busy),
-            take.eq(word.valid & word.ready & ~failed),
-            self.o_done.eq(take & word.payload.end),
-            self.o_done_target.eq(order.target),
+            source.ready.eq(busy),
+            take.eq(source.valid & busy & ~failed),
             self.o_busy.eq(busy), self.o_moved.eq(take),
         ]
-        tile, lane = Signal.like(self.o_table.tile), Signal.like(self.o_table.lane)
+        # All goes out of a register: where a word belongs is not found in the cycle in which it is cut.
+        word, moved = Signal(Word, reset_less=True), Signal()
+        who, begun = Signal(2), self.i_order.payload
+        m.d.sync += [
+            word.eq(source.payload), moved.eq(take), who.eq(order.target),
+            self.o_panel.eq(begun.panel),
+            self.o_start.eq(Cat(begin & (begun.target == t) for t in (Target.A, Target.B))),
+            self.o_table.half.eq(order.table_half),
+        ]
+        tile, lane = self.o_table.tile, self.o_table.lane
         number, odd, first_half = Signal(5), Signal(), Signal(8 * WORD)
         with m.If(begin):
-            begun = self.i_order.payload
             m.d.sync += [
-                order.eq(begun), busy.eq(1), tile.eq(0), lane.eq(0), number.eq(0), odd.eq(0),
+                order.eq(begun), busy.eq(1),
                 realigner.i_cut.eq(Cat(begun.panel.across & (begun.target == t)
                                        for t in (Target.A, Target.B))),
             ]
-        with m.Elif(take):
-            m.d.sync += [number.eq(number + 1), odd.eq(~odd), first_half.eq(word.payload.bytes)]
+        with m.Elif(take & source.payload.end):
+            m.d.sync += busy.eq(0)
+        with m.If(moved):
+            m.d.sync += [number.eq(number + 1), odd.eq(~odd), first_half.eq(word.bytes)]
             with m.If(odd):
                 m.d.sync += lane.eq(lane + 1)
                 with m.If(lane == self.columns - 1):
                     m.d.sync += [lane.eq(0), tile.eq(tile + 1)]
-            with m.If(word.payload.end):
-                m.d.sync += busy.eq(0)
+        with m.If(~busy):       # its last word may be on its way out
+            m.d.sync += [tile.eq(0), lane.eq(0), number.eq(0), odd.eq(0)]
 
-        bytes_ = word.payload.bytes
-        operand = take & (order.target <= Target.B)
-        minimum = Cat(bytes_.word_select(n, 8) == 0x80 for n in range(WORD)).any()
+        minimum = Cat(word.bytes.word_select(n, 8) == 0x80 for n in range(WORD)).any()
         m.d.comb += [
-            self.o_word.eq(bytes_), self.o_word_valid.eq(operand), self.o_port.eq(order.target[0]),
-            self.o_table.half.eq(order.table_half), self.o_table.tile.eq(tile),
-            self.o_table.lane.eq(lane),
+            self.o_done.eq(moved & word.end), self.o_done_target.eq(who),
+            self.o_word.eq(word.bytes), self.o_word_valid.eq(moved & (who <= Target.B)),
+            self.o_port.eq(who[0]),
             self.o_table.values.bias.eq(first_half[:32]),
             self.o_table.values.multiplier.eq(first_half[32:]),
-            self.o_table.values.shift.eq(bytes_[:6]),
-            self.o_table_valid.eq(take & odd & (order.target == Target.TABLE)),
-            self.o_descriptor.number.eq(number), self.o_descriptor.bytes.eq(bytes_),
-            self.o_descriptor_valid.eq(take & (order.target == Target.DESCRIPTOR)),
+            self.o_table.values.shift.eq(word.bytes[:6]),
+            self.o_table_valid.eq(moved & odd & (who == Target.TABLE)),
+            self.o_descriptor.number.eq(number), self.o_descriptor.bytes.eq(word.bytes),
+            self.o_descriptor_valid.eq(moved & (who == Target.DESCRIPTOR)),
         ]
         # An error of a later word is no earlier.
-        void = Signal()
-        m.d.comb += void.eq(take & (order.target == Target.A) & minimum)
-        m.d.sync += self.o_error.eq(self.error)
-        with m.If(void):
+        wrong = Signal.like(self.error)
+        m.d.sync += [wrong.eq(self.error), self.o_error.eq(wrong)]
+        with m.If(moved & (who == Target.A) & minimum):
             m.d.sync += self.o_minimum.eq(1)
         with m.If(self.o_minimum):
             m.d.sync += failed.eq(1)
@@ -228,32 +243,36 @@ class LoadData(wiring.Component):
 
     def elaborate_words(self, m, out, failed):
         """The words of burst after burst, without the bytes behind a row."""
-        info, beat, word = self.i_info, Signal(8), Signal(Word)
+        info, word = self.i_info, Signal(Word)
+        # The burst whose words come, with what is left of it less one; so a word finds all in registers.
+        burst, active, left, last = Signal(BurstInfo), Signal(), Signal(8), Signal()
+        inside = Signal(WORD)           # which bytes of its last word are
         # Two words, so that taking one does not depend on what becomes of the one before.
-        m.submodules.words = words = SyncFIFO(width=Word.size, depth=2)
-        take, last, present = Signal(), Signal(), Signal()
-        count, stops = Signal(range(WORD + 1)), Signal()
+        m.submodules.words = words = Queue(width=Word.size, depth=2)
+        take, room, stops = Signal(), Signal(), Signal()
         error = self.error = Signal(self.o_error.shape())
         m.d.comb += [
-            last.eq(beat == info.payload.length),
-            count.eq(Mux(last, info.payload.tail, WORD)),
-            present.eq(info.payload.zero | self.i_word.valid),
-            take.eq(info.valid & present & (words.w_rdy | failed)),
-            self.i_word.ready.eq(info.valid & ~info.payload.zero & (words.w_rdy | failed)),
-            info.ready.eq(take & last),
-            error.valid.eq(take & ~info.payload.zero & self.i_word.payload.error & ~failed),
-            error.address.eq(info.payload.address), error.fetch.eq(info.payload.fetch),
+            room.eq(active & (words.w_rdy | failed)),
+            take.eq(room & (burst.zero | self.i_word.valid)),
+            self.i_word.ready.eq(room & ~burst.zero),
+            info.ready.eq(~active | (take & last)),
+            error.valid.eq(take & ~burst.zero & self.i_word.payload.error & ~failed),
+            error.address.eq(burst.address), error.fetch.eq(burst.fetch),
             stops.eq(error.valid & ~error.fetch),
             words.w_data.eq(word), words.w_en.eq(take & ~stops), words.r_en.eq(out.ready),
             out.valid.eq(words.r_rdy & ~failed), out.payload.as_value().eq(words.r_data),
-            word.count.eq(count), word.row_end.eq(last & info.payload.row_end),
-            word.end.eq(last & info.payload.end),
+            word.count.eq(Mux(last, burst.tail, WORD)), word.row_end.eq(last & burst.row_end),
+            word.end.eq(last & burst.end),
         ]
         for byte in range(WORD):
-            with m.If(~info.payload.zero & (byte < count)):
+            with m.If(~burst.zero & (~last | inside[byte])):
                 m.d.comb += word.bytes.word_select(byte, 8).eq(
                     self.i_word.payload.bytes.word_select(byte, 8))
         with m.If(stops):
             m.d.sync += failed.eq(1)
-        with m.If(take):
-            m.d.sync += beat.eq(Mux(last, 0, beat + 1))
+        with m.If(info.ready):
+            m.d.sync += [active.eq(info.valid), burst.eq(info.payload), left.eq(info.payload.length),
+                         last.eq(info.payload.length == 0),
+                         inside.eq(Cat(info.payload.tail > byte for byte in range(WORD)))]
+        with m.Elif(take):
+            m.d.sync += [left.eq(left - 1), last.eq(left == 1)]

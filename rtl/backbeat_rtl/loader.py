@@ -66,8 +66,8 @@ class Loader(wiring.Component):
 
     def elaborate(self, _platform):
         m = Module()
-        # What is left, less one: the end of a count is zero, found without an adder. Lanes are counted
-        # in eights across lanes, and K in words along it.
+        # What is left, less one, and whether that is zero, known in time: whoever sends words asks for
+        # the last one. Lanes are counted in eights across lanes, and K in words along it.
         panel, wanted = Signal(self.panel), self.i_panel
         k_left = Signal(range(self.words * WORD))
         lanes_left, last_lanes = Signal(range(self.lanes)), Signal(range(self.lanes))
@@ -83,25 +83,33 @@ class Loader(wiring.Component):
         def in_units(across, lanes):
             return Mux(across, lanes >> 3, lanes)
 
-        k_end, lanes_end, last_tile = k_left == 0, lanes_left == 0, tiles_left == 0
+        k_end, lanes_end, last_tile = Signal(), Signal(), Signal()
+        one_word, one_group, one_tile = Signal(), Signal(), Signal()
         next_tile, next_step = Signal(), Signal()
         begin_k, begin_lanes = Signal.like(k_left), Signal.like(lanes_left)
+        one_lane_word, first_group = wanted.depth <= WORD, Signal()
         m.d.comb += [
             begin_k.eq(in_units(~wanted.across, wanted.depth - 1)),
             begin_lanes.eq(in_units(wanted.across, (wanted.last - 1)[:len(begin_lanes)])),
+            first_group.eq(Mux(wanted.across, wanted.last <= WORD, wanted.last == 1)),
             next_tile.eq(lanes_end & (panel.across | k_end)),
             next_step.eq(panel.across & lanes_end & last_tile),
             self.o_across.eq(panel.across),
             self.o_last.eq(lanes_end & last_tile & k_end),
         ]
         all_lanes = in_units(panel.across, Const(self.lanes - 1))
+        all_in_one = panel.across & (self.lanes <= WORD)
         with m.If(self.i_start):
             m.d.sync += [
                 panel.eq(wanted), tile_words.eq((wanted.depth + WORD - 1) >> 3),
-                k_left.eq(begin_k), last_lanes.eq(begin_lanes),
+                k_left.eq(begin_k), k_end.eq(Mux(wanted.across, wanted.depth == 1, one_lane_word)),
+                last_lanes.eq(begin_lanes), one_group.eq(first_group), one_word.eq(one_lane_word),
                 lanes_left.eq(Mux(wanted.tiles == 1, begin_lanes,
                                   in_units(wanted.across, Const(self.lanes - 1)))),
+                lanes_end.eq(Mux(wanted.tiles == 1, first_group,
+                                 wanted.across & (self.lanes <= WORD))),
                 tiles_left.eq(wanted.tiles - 1), more_tiles.eq(wanted.tiles - 1),
+                last_tile.eq(wanted.tiles == 1), one_tile.eq(wanted.tiles == 1),
                 word.eq(0), byte.eq(0), lane.eq(0), group.eq(0), base.eq(wanted.start),
                 self.o_active.eq(1),
             ]
@@ -109,21 +117,27 @@ class Loader(wiring.Component):
             with m.If(self.o_last):
                 m.d.sync += self.o_active.eq(0)
             with m.If(panel.across):
-                m.d.sync += [group.eq(group + 1), lanes_left.eq(lanes_left - 1)]
+                m.d.sync += [group.eq(group + 1), lanes_left.eq(lanes_left - 1),
+                             lanes_end.eq(lanes_left == 1)]
                 with m.If(next_step):
-                    m.d.sync += [Cat(byte, word).eq(Cat(byte, word) + 1), k_left.eq(k_left - 1)]
+                    m.d.sync += [Cat(byte, word).eq(Cat(byte, word) + 1), k_left.eq(k_left - 1),
+                                 k_end.eq(k_left == 1)]
             with m.Else():
-                m.d.sync += [word.eq(word + 1), k_left.eq(k_left - 1)]
+                m.d.sync += [word.eq(word + 1), k_left.eq(k_left - 1), k_end.eq(k_left == 1)]
                 with m.If(k_end):
-                    m.d.sync += [word.eq(0), k_left.eq(tile_words - 1), lane.eq(lane + 1),
-                                 lanes_left.eq(lanes_left - 1)]
+                    m.d.sync += [word.eq(0), k_left.eq(tile_words - 1), k_end.eq(one_word),
+                                 lane.eq(lane + 1), lanes_left.eq(lanes_left - 1),
+                                 lanes_end.eq(lanes_left == 1)]
             with m.If(next_tile):
                 m.d.sync += [lane.eq(0), group.eq(0), tiles_left.eq(tiles_left - 1),
+                             last_tile.eq(tiles_left == 1),
                              lanes_left.eq(Mux(tiles_left == 1, last_lanes, all_lanes)),
+                             lanes_end.eq(Mux(tiles_left == 1, one_group, all_in_one)),
                              base.eq(base + tile_words)]
             with m.If(next_step):
-                m.d.sync += [tiles_left.eq(more_tiles), base.eq(panel.start),
-                             lanes_left.eq(Mux(more_tiles == 0, last_lanes, all_lanes))]
+                m.d.sync += [tiles_left.eq(more_tiles), last_tile.eq(one_tile), base.eq(panel.start),
+                             lanes_left.eq(Mux(one_tile, last_lanes, all_lanes)),
+                             lanes_end.eq(Mux(one_tile, one_group, all_in_one))]
 
         write = self.o_write
         m.d.sync += [

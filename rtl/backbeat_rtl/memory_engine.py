@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from . import isa
@@ -15,6 +15,7 @@ from .load_data import LoadData
 from .loop_nest import LoopNest
 from .memory_port import PORT
 from .pipeline import delay
+from .queue import Queue
 from .store_unit import Destination, StoreUnit
 
 __all__ = ["MemoryEngine"]
@@ -136,7 +137,7 @@ class MemoryEngine(wiring.Component):
             chain.i_fetch_error.valid.eq(data_side.o_error.valid & data_side.o_error.fetch),
             chain.i_fetch_error.address.eq(data_side.o_error.address),
             chain.i_completed.eq(self.o_completed),
-            chain.i_nest_idle.eq(nest.o_idle), chain.i_nest_done.eq(nest.o_done),
+            chain.i_nest_done.eq(nest.o_done),
             chain.i_nest_misfit.eq(nest.o_misfit), nest.i_begin.eq(chain.o_begin),
             nest.i_fields.eq(chain.o_fields),
         ]
@@ -146,13 +147,15 @@ class MemoryEngine(wiring.Component):
             chain.i_fetched.bytes.eq(data_side.o_descriptor.bytes),
             chain.i_fetch_done.eq(data_side.o_done
                                   & (data_side.o_done_target == Target.DESCRIPTOR)),
+            # It begins and ends long before it is asked for.
+            chain.i_nest_idle.eq(nest.o_idle),
         ]
 
     def elaborate_loads(self, m):
         """Orders to the address and the data side; the descriptor's fetch among them."""
         chain, nest, side = self.chain, self.nest, self.load_data
         f = chain.o_fields
-        m.submodules.orders = orders = SyncFIFO(width=side.order.size, depth=4)
+        m.submodules.orders = orders = Queue(width=side.order.size, depth=4)
         order, address = Signal(side.order), self.addresses.i
         fetch = chain.o_fetch.valid
         load = nest.o_load
@@ -217,7 +220,7 @@ class MemoryEngine(wiring.Component):
 
     def elaborate_runs(self, m):
         c, nest = self.config, self.nest
-        m.submodules.runs = runs = SyncFIFO(
+        m.submodules.runs = runs = Queue(
             width=len(nest.o_run.payload.as_value()), depth=c.banks)   # as far as loads can be ahead
         order = data.View(nest.o_run.payload.shape(), runs.r_data)
         loads_ahead, stores_ahead, due = Signal(8), Signal(8), Signal()
@@ -240,8 +243,8 @@ class MemoryEngine(wiring.Component):
     def elaborate_stores(self, m):
         c, chain, nest, store = self.config, self.chain, self.nest, self.store
         f = chain.o_fields
-        m.submodules.stores = stores = SyncFIFOBuffered(width=store.order.size, depth=4)
-        m.submodules.destinations = destinations = SyncFIFO(width=Destination.size, depth=4)
+        m.submodules.stores = stores = Queue(width=store.order.size, depth=4, buffered=True)
+        m.submodules.destinations = destinations = Queue(width=Destination.size, depth=4)
         order, destination = Signal(store.order), Signal(Destination)
         m.d.comb += [
             stores.w_data.eq(order), stores.w_en.eq(nest.o_store.valid | chain.o_empty),
@@ -285,8 +288,8 @@ class MemoryEngine(wiring.Component):
             m.d.sync += tiles.eq(0)
         with m.Elif(self.i_tile_end):
             m.d.sync += tiles.eq(tiles + 1)
-        m.d.comb += [self.o_sums_complete.eq(store.o_sums_complete),
-                     self.o_tiles_complete.eq(Mux(store.o_last_run, tiles, 0))]
+        m.d.comb += self.o_sums_complete.eq(store.o_sums_complete)
+        m.d.sync += self.o_tiles_complete.eq(Mux(store.o_last_run, tiles, 0))
 
         # The last wave still needs the table while it walks across the columns.
         half = Signal()
@@ -301,6 +304,8 @@ class MemoryEngine(wiring.Component):
         """The first error in program order: a store's comes before a load's."""
         chain, side, store = self.chain, self.load_data, self.store
         front, front_failed, calm = Signal(Failure), Signal(), Signal(range(_CALM + 1))
+        refused, refusal = Signal(), Signal(Failure)    # a descriptor's rules, a cycle late
+        m.d.sync += [refused.eq(chain.o_failed), refusal.eq(chain.o_failure)]
         taken_up = Mux(chain.o_pushed, 0, chain.o_address)
         stored = Mux(store.o_recorded, store.o_record - 4 * isa.RECORD_WORD, 0)
         m.d.comb += [self.stop.eq(front_failed | self.o_failed), self.port.flush.eq(self.o_failed)]
@@ -313,8 +318,8 @@ class MemoryEngine(wiring.Component):
             with m.Elif(side.o_minimum):
                 m.d.sync += [front_failed.eq(1), front.error.eq(Error.OPERAND), front.value.eq(0),
                              front.descriptor.eq(taken_up)]
-            with m.Elif(chain.o_failed):
-                m.d.sync += [front_failed.eq(1), front.eq(chain.o_failure)]
+            with m.Elif(refused):
+                m.d.sync += [front_failed.eq(1), front.eq(refusal)]
 
         loading = ~chain.i_loaded & ~side.o_failed
         with m.If(~front_failed | store.o_active | self.i_running | self.i_end.valid | loading):

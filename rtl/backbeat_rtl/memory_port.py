@@ -1,11 +1,11 @@
 """The AXI4 master: bursts out, words back, and an orderly end whatever happens inside."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from .config import WORD
+from .queue import Queue
 
 __all__ = ["AXI_PINS", "PAGE", "PORT", "SILENCE", "WRITES", "Burst", "MemoryPort", "ReadWord",
            "WriteWord"]
@@ -88,7 +88,7 @@ class MemoryPort(wiring.Component):
             pins = {name: getattr(self.axi, channel + name) for name in here}
             source, sink = (pins, here) if inward else (here, pins)
             # Two words: it takes one in every cycle without looking at what its other side does.
-            m.submodules[channel] = fifo = SyncFIFO(width=sum(len(here[n]) for n in names), depth=2)
+            m.submodules[channel] = fifo = Queue(width=sum(len(here[n]) for n in names), depth=2)
             m.d.comb += [
                 fifo.w_data.eq(Cat(source[n] for n in names)), fifo.w_en.eq(source["valid"]),
                 source["ready"].eq(fifo.w_rdy), Cat(sink[n] for n in names).eq(fifo.r_data),
@@ -121,41 +121,49 @@ class MemoryPort(wiring.Component):
             inner.word.payload.bytes.eq(axi.rdata), inner.word.payload.error.eq(axi.rresp[1]),
             inner.was_read.eq(got),
         ]
-        # Counted a cycle late: no word comes so soon.
-        counts, length = Signal(), Signal(8)
-        m.d.sync += [counts.eq(asked), length.eq(inner.read.payload.length)]
+        # Counted a cycle late, both: no word comes so soon, and one that has come is due a cycle longer.
+        counts, length, less = Signal(), Signal(8), Signal()
+        m.d.sync += [counts.eq(asked), length.eq(inner.read.payload.length), less.eq(got)]
         with m.If(counts):
-            m.d.sync += reads.eq(reads + length + ~got)
+            m.d.sync += reads.eq(reads + length + ~less)
         with m.Else():
-            m.d.sync += reads.eq(reads - got)
+            m.d.sync += reads.eq(reads - less)
 
         # Writes: words wait until their address has been accepted outside.
-        m.submodules.lengths = lengths = SyncFIFOBuffered(width=8, depth=WRITES)
+        m.submodules.lengths = lengths = Queue(width=8, depth=WRITES)
         announced, accepted, answered, may_write = Signal(), Signal(), Signal(), Signal()
         writes = Signal(range(WRITES + 1))     # bursts announced and not acknowledged
-        due = Signal(range(WRITES + 1))        # bursts accepted whose words are not all sent
-        beat, sent, last = Signal(8), Signal(), Signal()
+        due, any_due = Signal(range(WRITES + 1)), Signal()     # accepted, words not all sent
+        # Of the burst whose words are sent: its beats left, less one.
+        sending, left, sent, last, ended = Signal(), Signal(8), Signal(), Signal(), Signal()
+        may_send = Signal()     # there is one, and its address has been accepted
         m.d.comb += [
-            may_write.eq(~flushing & (writes != WRITES)),
-            axi.awvalid.eq(inner.write.valid & may_write),
+            axi.awvalid.eq(inner.write.valid & may_write & ~flushing),
             axi.awaddr.eq(inner.write.payload.address), axi.awlen.eq(inner.write.payload.length),
-            inner.write.ready.eq(axi.awready & may_write),
+            inner.write.ready.eq(axi.awready & may_write & ~flushing),
             announced.eq(axi.awvalid & axi.awready),
             accepted.eq(self.axi.awvalid & self.axi.awready),
             answered.eq(axi.bvalid), axi.bready.eq(1),
             inner.written.valid.eq(answered & ~flushing), inner.written.error.eq(axi.bresp[1]),
             lengths.w_en.eq(announced), lengths.w_data.eq(axi.awlen),
-            last.eq(beat == lengths.r_data),
-            axi.wvalid.eq((due != 0) & (inner.write_word.valid | flushing)), axi.wlast.eq(last),
+            may_send.eq(sending & any_due),
+            axi.wvalid.eq(may_send & (inner.write_word.valid | flushing)), axi.wlast.eq(last),
             axi.wdata.eq(inner.write_word.payload.bytes),
             axi.wstrb.eq(inner.write_word.payload.strobe & ~flushing.replicate(WORD)),
-            inner.write_word.ready.eq(axi.wready & (due != 0) & ~flushing),
-            sent.eq(axi.wvalid & axi.wready), lengths.r_en.eq(sent & last),
-            inner.was_written.eq(sent),
+            inner.write_word.ready.eq(axi.wready & may_send & ~flushing),
+            sent.eq(axi.wvalid & axi.wready), ended.eq(sent & last),
+            lengths.r_en.eq(~sending | ended), inner.was_written.eq(sent),
         ]
-        m.d.sync += [due.eq(due + accepted - (sent & last)), writes.eq(writes + announced - answered)]
-        with m.If(sent):
-            m.d.sync += beat.eq(Mux(last, 0, beat + 1))
+        m.d.sync += [
+            due.eq(due + accepted - ended), writes.eq(writes + announced - answered),
+            # Known a cycle ahead; of the bursts under way one more may have come by then.
+            any_due.eq(accepted | (due > 1) | ((due == 1) & ~ended)), may_write.eq(writes < WRITES - 1),
+        ]
+        with m.If(lengths.r_en):
+            m.d.sync += [sending.eq(lengths.r_rdy), left.eq(lengths.r_data),
+                         last.eq(lengths.r_data == 0)]
+        with m.Elif(sent):
+            m.d.sync += [left.eq(left - 1), last.eq(left == 1)]
 
         # An orderly end, of what is accepted in the cycle of `flush` too.
         m.d.comb += inner.quiet.eq((reads == 0) & ~counts & (writes == 0))

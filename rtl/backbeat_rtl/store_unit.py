@@ -2,7 +2,6 @@
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from .column_group import Settings
@@ -11,6 +10,7 @@ from .gather import Move
 from .joiner import Beat
 from .load_addresses import Splitter
 from .memory_port import WRITES, Burst, WriteWord
+from .queue import Queue
 
 __all__ = ["Destination", "StoreUnit"]
 
@@ -55,7 +55,8 @@ class StoreUnit(wiring.Component):
     i_runs_begun, i_runs_ended, i_loads_done : 8 bit
         How many so far.
     o_last_run, o_sums_complete : bit
-        The last run of the macro-tile that the read-out has is draining, has ended.
+        The last run of the macro-tile that the read-out has is draining, has ended; the latter a cycle
+        late.
     i_cycles : 32 bit
         For the record.
     i_max_abs, o_clear, o_start, o_start_valid, i_ready, i_row, i_empty, i_beat, o_pitch, o_settings
@@ -121,7 +122,7 @@ class StoreUnit(wiring.Component):
     def elaborate(self, _platform):
         m = Module()
         self.destination = destination = Signal(Destination)
-        m.submodules.areas = self.areas = areas = SyncFIFO(width=_AREA.size, depth=4)
+        m.submodules.areas = self.areas = areas = Queue(width=_AREA.size, depth=4)
         m.submodules.splitter = self.splitter = Splitter()
         self.record_burst, self.record_word = Signal(), Signal()
         self.writing = Signal()         # rows or acknowledgements are outstanding
@@ -154,12 +155,10 @@ class StoreUnit(wiring.Component):
         m.d.comb += waits.eq(self.i.valid & ~self.i.ready)
         m.d.sync += [due.eq(waits & (due | ~(runs_ahead[7] | loads_ahead[7]))),
                      ended.eq(waits & (ended | ~ended_ahead[7]))]
-        last_run, complete = Signal(8), Signal()
-        m.d.comb += [
-            self.o_last_run.eq((self.i_runs_ended + 1)[:8] == last_run),
-            self.o_sums_complete.eq(complete | (self.i_runs_ended == last_run)),
-        ]
-        m.d.sync += complete.eq(self.o_sums_complete)
+        last_run, before_last = Signal(8), Signal(8)
+        m.d.comb += self.o_last_run.eq(self.i_runs_ended == before_last)
+        with m.If(self.i_runs_ended == last_run):
+            m.d.sync += self.o_sums_complete.eq(1)
         with m.If(self.i_row):
             m.d.sync += index_after.eq(index_after + destination.columns)
         with m.FSM(name="product"):
@@ -172,11 +171,12 @@ class StoreUnit(wiring.Component):
                 with m.Elif(self.i.valid & order.empty):
                     m.d.comb += self.i.ready.eq(1)
                     m.next = "FINISH"
-                with m.Elif(self.i.valid & due & self.i_ready & areas.w_rdy):
+                with m.Elif(due & self.i_ready & areas.w_rdy):
                     m.d.comb += [self.i.ready.eq(1), self.o_start_valid.eq(1), areas.w_en.eq(1)]
                     m.d.sync += [index_here.eq(begin_index), index_after.eq(begin_index),
                                  column_here.eq(begin_column),
-                                 last_run.eq(order.runs), complete.eq(ended),
+                                 last_run.eq(order.runs), before_last.eq(order.runs - 1),
+                                 self.o_sums_complete.eq(ended),
                                  column_after.eq(begin_column + order.columns)]
                     with m.If(order.last):
                         m.next = "FINISH"
@@ -217,55 +217,64 @@ class StoreUnit(wiring.Component):
         destination, areas, segment = self.destination, self.areas, self.splitter.i
         area = data.View(_AREA, areas.r_data)
         row_here, row_after, row, top = (Signal(32) for _ in range(4))
-        # `rows_left` is less one.
+        # Less one: rows of the area, and of them those that lie in the tiles at hand.
         rows_left, in_tiles, columns_left = Signal(16), Signal(range(self.rows)), Signal(16)
-        begin_row, below, offset, sums = (Signal(32) for _ in range(4))
+        begin_row, below, offset, sums, size = (Signal(32) for _ in range(5))
         shift = Mux(destination.requantise, 0, 2)
         self.walking = Signal()
-        tiles_end, last_stripe = Signal(), Signal()
+        last_row, last_tiles, last_stripe = Signal(), Signal(), Signal()
         m.d.comb += [
             begin_row.eq(_pick(area.row_move, destination.c, row_here, row_after)),
             below.eq(row + destination.pitch),
-            tiles_end.eq((in_tiles == self.rows - 1) | (in_tiles == rows_left)),
-            last_stripe.eq(columns_left <= self.columns),
         ]
         with m.FSM(name="rows"):
             with m.State("TAKE"):
                 with m.If(areas.r_rdy):
                     m.d.sync += [
                         row.eq(begin_row), row_here.eq(begin_row), top.eq(begin_row),
-                        rows_left.eq(area.rows - 1), in_tiles.eq(0), columns_left.eq(area.columns),
+                        rows_left.eq(area.rows - 1), columns_left.eq(area.columns),
                         offset.eq(area.column << shift), sums.eq(destination.sums + (area.column << 2)),
                     ]
-                    m.next = "ROWS"
+                    m.next = "SETTLE"
                 with m.Else():
                     m.d.comb += [segment.valid.eq(self.record_burst),
                                  segment.payload.address.eq(destination.record),
                                  segment.payload.bytes.eq(2 * WORD)]
+            with m.State("SETTLE"):     # whatever else the rows of a stripe have to ask for
+                narrow, low = columns_left <= self.columns, rows_left < self.rows
+                m.d.comb += self.walking.eq(1)
+                m.d.sync += [
+                    last_stripe.eq(narrow), size.eq(Mux(narrow, columns_left, self.columns) << shift),
+                    last_tiles.eq(low), in_tiles.eq(Mux(low, rows_left, self.rows - 1)),
+                    last_row.eq(rows_left == 0),
+                ]
+                m.next = "ROWS"
             with m.State("ROWS"):
                 m.d.comb += [
                     self.walking.eq(1), segment.valid.eq(1),
-                    segment.payload.address.eq(row + offset),
-                    segment.payload.bytes.eq(Mux(last_stripe, columns_left, self.columns) << shift),
+                    segment.payload.address.eq(row + offset), segment.payload.bytes.eq(size),
                 ]
                 with m.If(segment.ready):
-                    m.d.sync += [row.eq(below), in_tiles.eq(in_tiles + 1)]
-                    with m.If(tiles_end):
-                        m.d.sync += in_tiles.eq(0)
-                        with m.If(last_stripe):
-                            m.d.sync += [top.eq(below), offset.eq(area.column << shift),
-                                         columns_left.eq(area.columns),
-                                         rows_left.eq(rows_left - self.rows)]
-                        with m.Else():
-                            m.d.sync += [row.eq(top), offset.eq(offset + (self.columns << shift)),
-                                         columns_left.eq(columns_left - self.columns)]
-                    with m.If(tiles_end & last_stripe & (rows_left < self.rows)):
-                        m.d.sync += row_after.eq(below)
-                        m.d.comb += areas.r_en.eq(~area.emit)
-                        with m.If(area.emit):
-                            m.next = "SUMS"
-                        with m.Else():
-                            m.next = "TAKE"
+                    m.d.sync += [row.eq(below), in_tiles.eq(in_tiles - 1), last_row.eq(in_tiles == 1)]
+                    with m.If(last_row):
+                        m.next = "NEXT"
+            with m.State("NEXT"):
+                m.d.comb += self.walking.eq(1)
+                with m.If(~last_stripe):
+                    m.d.sync += [row.eq(top), offset.eq(offset + (self.columns << shift)),
+                                 columns_left.eq(columns_left - self.columns)]
+                    m.next = "SETTLE"
+                with m.Elif(~last_tiles):
+                    m.d.sync += [top.eq(row), offset.eq(area.column << shift),
+                                 columns_left.eq(area.columns), rows_left.eq(rows_left - self.rows)]
+                    m.next = "SETTLE"
+                with m.Else():
+                    m.d.sync += row_after.eq(row)
+                    m.d.comb += areas.r_en.eq(~area.emit)
+                    with m.If(area.emit):
+                        m.next = "SUMS"
+                    with m.Else():
+                        m.next = "TAKE"
             with m.State("SUMS"):
                 m.d.comb += [
                     self.walking.eq(1), segment.valid.eq(1), segment.payload.address.eq(sums),
@@ -278,7 +287,7 @@ class StoreUnit(wiring.Component):
     def elaborate_words(self, m):
         """Beats to the port, and what has become of the bursts."""
         splitter, word, beat = self.splitter, self.o_word, self.i_beat
-        m.submodules.addresses = addresses = SyncFIFO(width=32, depth=WRITES)
+        m.submodules.addresses = addresses = Queue(width=32, depth=WRITES)
         m.d.comb += [
             word.valid.eq(beat.valid | self.record_word),
             beat.ready.eq(word.ready & ~self.record_word),
@@ -292,8 +301,9 @@ class StoreUnit(wiring.Component):
 
         m.d.comb += [
             self.o_burst.payload.eq(splitter.o_burst.payload),
-            self.o_burst.valid.eq(splitter.o_burst.valid & addresses.w_rdy),
-            splitter.o_burst.ready.eq(self.o_burst.ready & addresses.w_rdy),
+            # The port lets so many bursts be under way as there is room for.
+            self.o_burst.valid.eq(splitter.o_burst.valid),
+            splitter.o_burst.ready.eq(self.o_burst.ready),
             splitter.o_info.ready.eq(1),
             addresses.w_data.eq(splitter.o_burst.payload.address),
             addresses.w_en.eq(self.o_burst.valid & self.o_burst.ready),

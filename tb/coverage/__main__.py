@@ -31,7 +31,7 @@ LINES, BINS = 98, 100
 #: points of larger ones are the same, and take most of the time: left out are the tests of those alone
 #: but for one, as only 8x8 has macro-tiles so wide that they are stored in several stripes.
 BENCHES = ("accumulators array axi_narrow column_group epilogue gather joiner load_addresses loop_nest "
-           "memory_port_unit pe realigner scratchpad sequencer npu core core_errors core_garbage "
+           "memory_port_unit pe queue realigner scratchpad sequencer npu core core_errors core_garbage "
            "core_hazards core_reset memory_errors memory_port product_bins").split()
 LARGER = "not 8x8 and not 16x16 and not last_lane and not longest_run"
 #: Bits are counted where every kind of product runs, on one core: it takes twice as long.

@@ -22,10 +22,10 @@ _MODULE = re.compile(r"module \\?(\S+) ?\(")
 _TEMPORARY = re.compile(r"\\\$(\d+) ")
 _ASSIGN = re.compile(r"  assign \\\$(\d+)  = (.*);$")
 _REGISTER = re.compile(r"    (\S+) +<= \\\$(\d+) ;$")
-#: Amaranth's FIFOs, by their last name or the last two.
-FIFOS = {"waiting", "destinations", "infos", "words", "orders", "stores", "areas", "beats", "entries",
-         "lengths", "answers", "ar", "aw", "b", "r", "w", "ar_ends", "aw_ends", "memory.runs",
-         "store.addresses"}
+#: Queues and Amaranth's FIFOs, by their last name or the last two.
+FIFOS = {"Queue", "inner", "waiting", "destinations", "infos", "words", "orders", "stores", "areas",
+         "beats", "entries", "lengths", "answers", "ar", "aw", "b", "r", "w", "ar_ends", "aw_ends",
+         "memory.runs", "store.addresses"}
 #: In a statement that does nothing: yosys has it so that simulators look at a block at the beginning.
 _WAKE = "verilog_backend.cc"
 #: An instance's name, or a bench's top: the class of rtl/backbeat_rtl; None is no part of the design.

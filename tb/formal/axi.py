@@ -1,7 +1,6 @@
 """The memory port and its 32-bit adapter: the rules of an AXI4 master, and every word in its turn."""
 
 from amaranth.hdl import Cat, Mux, Signal
-from amaranth.lib.fifo import SyncFIFO
 
 from backbeat_rtl import axi_narrow, memory_port
 from backbeat_rtl.load_addresses import Splitter
@@ -115,11 +114,10 @@ class Kept(Rules):
 class Matched(Rules):
     """Write data: for each address accepted as many words as it says, the last one marked, none before.
 
-    Follows any one burst, by how many are to be written before it. The lengths wait in Amaranth's plain
-    FIFO: of the buffered one's depth nothing is left with so few.
+    Follows any one burst, by how many are to be written before it.
     """
 
-    instead = {(memory_port, "WRITES"): WRITES, (memory_port, "SyncFIFOBuffered"): SyncFIFO}
+    instead = {(memory_port, "WRITES"): WRITES}
 
     def build(self, m):
         self.drive(m)

@@ -80,6 +80,7 @@ SUBJECTS = {subject.name: subject for subject in (
     Subject("joiner", ("test_joiner",), "JOINERS[2]"),
     Subject("realigner", ("test_realigner",), "REALIGNERS[6, 5]"),
     Subject("gather", ("test_gather",), "GATHER"),
+    Subject("queue", ("test_queue",), "QUEUES[4, True]"),
     Subject("splitter", ("test_load_addresses",), "SPLITTER",
             contract=Contract("!i__valid | i__payload[2:0] == 0")),     # addresses of words
     Subject("load_addresses", ("test_load_addresses",), "ADDRESSES", selection="LoadAddresses"),
