@@ -47,7 +47,7 @@ def random_plan(rng, m: int, n: int, k: int, a_across: bool, config: Config) -> 
         elif last_chunk and rng.random() < 0.7:
             chunk, last_chunk = WORD * log(depth // WORD), depth
         tiles = min(config.bank // depth, config.tiles)
-        a_tiles = log(tiles)
+        a_tiles = tiles if rng.random() < 0.1 else log(tiles)
         b_tiles = log(min(tiles, config.tiles // a_tiles))
         panels = []
         for size, lanes, count, words in ((m, config.rows, a_tiles, a_across),

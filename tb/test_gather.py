@@ -83,11 +83,12 @@ def tensor(rng, steps: dict[str, int]) -> dict[str, int]:
 
 
 #: What is counted so far that the upper bits of counters and positions take part.
-FAR = "grid_x", "grid_y", "taps_x", "taps_y", "pixel", "pixel", "pixel"
+FAR = "grid_x", "grid_y", "taps_x", "taps_y", "pixel", "pixel", "pixel", "grid_y"
 
 
-def far_out(rng, d: dict[str, int], way: str) -> tuple[int, int]:
-    """Makes a tensor long in one way; rows and columns of a matrix that is, too."""
+def far_out(rng, d: dict[str, int], way: str, step: int) -> tuple[int, int]:
+    """Makes a tensor long in one way; rows and columns of a matrix that is, too. With large steps one
+    soon leaves it, with small ones never."""
     if way == "pixel":      # entered in its midst, often enough in its upper half
         d.update(geometry(d, pixel=WORD * int(rng.integers(2**12, 2**13)), grid_y=2, grid_x=2, taps_x=2))
         return 4, 2 * d["pixel"]
@@ -98,7 +99,7 @@ def far_out(rng, d: dict[str, int], way: str) -> tuple[int, int]:
     if way != "taps_y":     # of those there are as many as the matrix has columns for
         d[way] = count
     axis = way[-1]
-    d.update(geometry(d, **{f"step_{axis}": 255, f"tap_{axis}": 255}))
+    d.update(geometry(d, **{f"step_{axis}": step, f"tap_{axis}": step}))
     # Some rows more than the grid is long, so that it is seen to begin anew.
     return (count + 30, d["pixel"]) if way.startswith("grid") else (1, d["pixel"] * count)
 
@@ -185,7 +186,7 @@ async def rectangles_match_model(dut, rng, steps, stall):
         if stall and far not in ("pixel", "grid_y"):    # each takes a while
             far = None
         if far:
-            rows, columns = far_out(rng, d, far)
+            rows, columns = far_out(rng, d, far, 255 if number < FAR.index("pixel") else 5)
         address = int(rng.choice([0, 2**31, 2**32 - 64])) + WORD * int(rng.integers(0, 2**20))
         matrix = gathered(d, address, rows, columns)
         dut.i_fields.value, dut.i_address.value = port_value(d), address % 2**32

@@ -13,7 +13,7 @@ from backbeat_rtl.isa import DESCRIPTOR_WORDS, FETCHED_WORDS, DescriptorOp, Op, 
 
 from .commands import command, commands_of
 from .descriptors import random_chain
-from .memory_image import Arena, Chain, Descriptor, words_of
+from .memory_image import SIZE, Arena, Chain, Descriptor, words_of
 from .memory_port import BASE, CORES, start
 from .products import oracle, random_job
 
@@ -27,14 +27,18 @@ def test_chains_match_model(config, stall, count, largest):
 
 
 async def chains_match_model(dut, rng, config, stall, count, largest):
-    """All of memory, the records, MAX_ABS, COMPLETED, the counted words and the rules of AXI."""
+    """All of memory, the records, MAX_ABS, COMPLETED, the counted words and the rules of AXI; wherever
+    the memory lies, so that every bit of an address counts."""
     host = start(dut, config, rng, idle=stall / 2, stall=stall)
     began = time.perf_counter()
     for number in range(count):
         chance = float(rng.choice([0, stall, 0.9])) if stall else 0
         host.ram.stall(chance)
+        host.ram.base = base = int(rng.choice([
+            BASE, 2**31 - SIZE // 2, SIZE * rng.integers(2**32 // SIZE - 1)]))
         # At 0.9 a product of thousands of small bursts takes a million cycles.
-        chain = random_chain(rng, host.config, largest=min(largest, 25) if chance > 0.5 else largest)
+        chain = random_chain(rng, host.config, largest=min(largest, 25) if chance > 0.5 else largest,
+                             arena=Arena(rng, base))
         await host.carry_out(chain, f"chain {number}")
     seconds = time.perf_counter() - began
     # Otherwise nothing has been shown.

@@ -163,13 +163,13 @@ class ColumnGroup(wiring.Component):
             requantise.i_requantise.eq(self.i_requantise),
             requantise.i_clear.eq(self.i_clear), self.o_max_abs.eq(requantise.o_max_abs),
         ]
-        before = data.View(tag, delay(m, at_3.as_value(), epilogue.LATENCY - 1, name="tag_late",
-                                      reset=True))
-        at_17 = data.View(tag, delay(m, before.as_value(), 1, name="tag_out", reset=True))
+        at_15 = data.View(tag, delay(m, at_3.as_value(), epilogue.LATENCY - 2, name="tag_late",
+                                     reset=True))
+        at_17 = data.View(tag, delay(m, at_15.as_value(), 2, name="tag_out", reset=True))
         raw = delay(m, acc, epilogue.LATENCY, name="raw")
-        value, old = Signal(signed(32)), Signal(signed(32))
+        value, old = Signal(signed(32)), Signal(signed(32), reset_less=True)
         m.d.comb += value.eq(Mux(at_17.requantise, requantise.o_value, raw))
-        self.elaborate_sums(m, before, at_17, value, old)
+        self.elaborate_sums(m, at_15, at_17, value, old)
 
         # Cycle 18: bytes into entries.
         out, tag_out = Signal(32, reset_less=True), Signal(tag)
@@ -177,20 +177,20 @@ class ColumnGroup(wiring.Component):
         self.elaborate_packing(m, out, tag_out)
         return m
 
-    def elaborate_sums(self, m, before, at_17, value, old):
-        """A sum per column: read, add, write; a column comes again after four cycles or more."""
+    def elaborate_sums(self, m, at_15, at_17, value, old):
+        """A sum per column: read, register, add, write; a column comes again after four cycles."""
         m.submodules.sums = memory = Memory(shape=signed(32), depth=self.tiles << self.lane_bits,
                                             init=[])
         read, write = memory.read_port(), memory.write_port()
         new = Signal(signed(32), reset_less=True)
         m.d.comb += [
-            read.addr.eq(Cat(before.lane, before.tile)), read.en.eq(1), old.eq(read.data),
+            read.addr.eq(Cat(at_15.lane, at_15.tile)), read.en.eq(1),
             write.addr.eq(delay(m, Cat(at_17.lane, at_17.tile), 1, name="sum_address")),
             write.data.eq(new),
             write.en.eq(delay(m, at_17.valid & at_17.counts & at_17.sum & ~at_17.emit, 1,
                               name="sum_valid", reset=True)),
         ]
-        m.d.sync += new.eq(value + Mux(at_17.sum_first, 0, old))
+        m.d.sync += [old.eq(read.data), new.eq(value + Mux(at_17.sum_first, 0, old))]
 
     def elaborate_packing(self, m, out, tag):
         m.submodules.entries = fifo = SyncFIFOBuffered(width=Entry.size, depth=self.room)

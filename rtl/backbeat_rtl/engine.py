@@ -93,7 +93,8 @@ class Engine(wiring.Component):
         self.fail, fail_at_once, detail = Signal(Error), Signal(Error), Signal(32)
         self.error, self.error_value = Signal(Error), Signal(32)
         self.go, blocked = Signal(), Signal()
-        self.words_pushed = Signal(32)
+        # As many as a panel has across lanes, which is most: those beyond are refused.
+        self.words_pushed = Signal(range(c.depth * -(-max(c.rows, c.columns) // WORD) + 1))
         # What is wrong, and whether it has to wait, is a cycle old, but for the commands that are
         # carried out at once; what it refers to, two. It is still true: only commands break a rule or
         # keep one waiting, and the one before has been carried out earlier still.

@@ -219,7 +219,8 @@ class StoreUnit(wiring.Component):
         row_here, row_after, row, top = (Signal(32) for _ in range(4))
         # Less one: rows of the area, and of them those that lie in the tiles at hand.
         rows_left, in_tiles, columns_left = Signal(16), Signal(range(self.rows)), Signal(16)
-        begin_row, below, offset, sums, size = (Signal(32) for _ in range(5))
+        begin_row, below, sums = (Signal(32) for _ in range(3))
+        offset, size = Signal(len(area.column) + 2), Signal(segment.payload.bytes.shape())
         shift = Mux(destination.requantise, 0, 2)
         self.walking = Signal()
         last_row, last_tiles, last_stripe = Signal(), Signal(), Signal()
