@@ -121,8 +121,8 @@ DESIGNS = (
     Design("door",     "4x4",   {}),
     Design("door",     "16x16", {"lut": 14000, "dsp": 144}),
     Design("core",     "8x8",   {}),
-    Design("core",     "16x16", {"lut": 20000, "dsp": 144, "ramb36": 72, "levels": 9}),
-    Design("core",     "32x14", {"lut": 18000, "dsp": 232, "ramb36": 80, "levels": 9}),
+    Design("core",     "16x16", {"lut": 20000, "dsp": 144, "ramb36": 72, "levels": 6}),
+    Design("core",     "32x14", {"lut": 18000, "dsp": 232, "ramb36": 80, "levels": 5}),
 )
 
 

@@ -40,7 +40,7 @@ def test_figures_are_those_that_were_left(tmp_path):
             "1,290 passed, 3 failed, 7 skipped | `make test` |",
             "2 of 22 scenarios, 1 differ | `make waves` |",
             "1 of 20 proved | `make formal` |",
-            "66.7% of 3 killed, 1 more equivalent, in 1 of 19 modules, a sample of 25% | "
+            "66.7% of 3 killed, 1 more equivalent, in 1 of 20 modules, a sample of 25% | "
             "`make mutate` |",
             "1,599 of 1,600 kinds of products | `make coverage` |",
             "words 4x4: 5,000 in 1,000,000 places, 1 failures; link 4x4: left out | `make faults` |"):

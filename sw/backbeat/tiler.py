@@ -57,7 +57,7 @@ _WALK = 20_000
 #: Cycles from a command to its effect at the far end of the array, roughly.
 _LATENCY = 55
 #: Cycles of a command that moves no word.
-_COMMAND = 2
+_COMMAND = 3
 
 
 @lru_cache(maxsize=4096)

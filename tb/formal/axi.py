@@ -314,9 +314,9 @@ PROPERTIES = [
              "MemoryPort", f"WRITES={WRITES}, bursts of 1, 2 words", Matched, "pdr", 24, covered=24,
              faults=(
                  Fault("words wait for no address", "memory_port",
-                       r"wvalid\.eq\(\(due != 0\) & ", "wvalid.eq(", cheap=True),
+                       r"may_send\.eq\(sending & any_due\)", "may_send.eq(sending)", cheap=True),
                  Fault("a flush forgets a word of a burst", "memory_port",
-                       r"Mux\(last, 0, beat \+ 1\)", "Mux(last, flushing, beat + 1)"),
+                       r"last\.eq\(left == 1\)", "last.eq((left == 1) | flushing)"),
              )),
     Property("axi.words", "Words read and written pass once, in order, none out of nothing",
              "MemoryPort", "a few bits of a word", Words, "pdr", 14, covered=14, faults=(

@@ -133,8 +133,8 @@ class Joins(Bytes):
 PROPERTIES = [
     Property("streams.realigner", "Every byte passes once, in order, cut at tiles; rows end as they did",
              "Realigner", "lanes=(6, 10)", lambda: Cuts((6, 10)), "pdr", 20, covered=20, faults=(
-                 Fault("takes a word that there is no room for", "load_data", r"\(rest < WORD\)",
-                       "(rest <= WORD)", cheap=True),
+                 Fault("takes a word that there is no room for", "load_data",
+                       r"~\(ending \| count\[-1\]\)", "~ending", cheap=True),
              )),
     Property("streams.joiner", "Bytes of the groups in turn and order, each row from a beat of its own",
              "Joiner", "groups=2", Joins, "pdr", 20, covered=20, faults=(
