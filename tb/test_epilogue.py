@@ -53,7 +53,8 @@ CLASSES = [in_range, ties, extremes, uniform]
 
 
 def thresholds(rng, fractions: np.ndarray):
-    """Results to which a random fraction just carries, or just does not: each of its bits counts."""
+    """Results to which a fraction (random, or a half) just carries, or just does not: each of its bits
+    counts."""
     count = len(fractions)
     x = np.where(fractions <= 2**31, -fractions, 2**32 - fractions) - rng.integers(0, 2, count)
     bias = rng.integers(-1000, 1000, count)
@@ -133,8 +134,9 @@ async def values_match_model(dut, rng):
 
         values = np.array(CLASSES[phase % len(CLASSES)](rng, count))
         index = rng.integers(0, 2**32, count)
-        if s["stochastic"]:
-            values[:, ::2] = thresholds(rng, random_bits(s["seed"], index[::2]).astype(np.int64))
+        every = 2 if s["stochastic"] else 8
+        values[:, ::every] = thresholds(rng, random_bits(s["seed"], index[::every]).astype(np.int64)
+                                        if s["stochastic"] else np.full(count // every, 2**31))
         (acc, *entries), index = values.tolist(), index.tolist()
         bubbles = (rng.random(count) < phase % 3 * 0.2) * rng.integers(1, 9, count)
         times = (TABLE_SIZE + np.cumsum(1 + bubbles)).tolist()

@@ -8,7 +8,7 @@ from backbeat_rtl.load_addresses import BurstInfo, LoadAddresses, Splitter, Targ
 from backbeat_rtl.memory_port import PAGE, Burst
 
 from .harness import Simulation
-from .streams import Sink, Source, bits, drain, fields
+from .streams import Sink, Source, bits, cycle, drain, fields
 from .test_gather import CLASSES, Walk, expected_words, gathered, port_value, tensor
 
 SPLITTER, ADDRESSES = Simulation(Splitter), Simulation(LoadAddresses)
@@ -43,6 +43,32 @@ def _long(rng):
 
 SEGMENTS = {"inside": (_inside, 120), "boundary": (_boundary, 120),
             "longest_burst": (_longest_burst, 80), "long": (_long, 12)}
+
+
+class Idle:
+    """Sees that the splitter is idle whenever all words of all segments taken have been announced, and
+    only then. The first of those that are sampled.
+
+    Parameters
+    ----------
+    words : list of int
+        Of each segment.
+    """
+
+    def __init__(self, dut, source, infos, words):
+        self.dut, self.source, self.infos, self.words = dut, source, infos, words
+        self.taken = self.told = self.inside = 0
+
+    def drive(self):
+        pass
+
+    def sample(self) -> bool:
+        self.inside += sum(self.words[self.taken:self.source.sent])
+        self.inside -= sum(fields(BurstInfo, word).length + 1 for word in self.infos.words[self.told:])
+        self.taken, self.told = self.source.sent, len(self.infos.words)
+        idle = bool(self.dut.o_idle.value)
+        assert idle == (self.inside == 0), f"o_idle is {idle}, with {self.inside} words inside"
+        return False
 
 
 def take(sinks) -> tuple[list, list]:
@@ -89,7 +115,7 @@ async def segments_are_covered_exactly(dut, rng, kind):
     for stall in (0, 0.5):
         source = Source(dut, "i", rng, stall / 2)
         sinks = [Sink(dut, name, rng, stall, steady=True) for name in ("o_burst", "o_info")]
-        expected, fetches = [], []
+        expected, fetches, words_of_each = [], [], []
         for _ in range(count):
             offset, size = choose(rng)
             address = (offset + PAGE * int(rng.choice([0, rng.integers(0, 2**20), 2**20 - 1]))) % 2**32
@@ -98,13 +124,14 @@ async def segments_are_covered_exactly(dut, rng, kind):
             source.words.append(bits(Segment, address=address, bytes=size, zero=zero, fetch=fetch,
                                      row_end=row_end, end=end))
             words = -(-size // WORD)
+            words_of_each.append(words)
             for n in range(words):
                 last = n == words - 1
                 expected.append((None if zero else (address + n * WORD) % 2**32, row_end and last,
                                  end and last, size - n * WORD if last else WORD))
             fetches += [fetch] * words
 
-        await drain(dut, source, *sinks)
+        await drain(dut, Idle(dut, source, sinks[1], words_of_each), source, *sinks)
         bursts, infos = take(sinks)
         check_bursts(bursts, infos, kind)
         got = words_of(infos, kind)
@@ -172,6 +199,8 @@ async def rectangles_are_covered_exactly(dut, rng, gathered_operand):
             getattr(dut, f"i_{name}").value = sum(
                 getattr(matrix, name) % 2**32 << 32 * n for n, matrix in enumerate(matrices))
         dut.i_group.value, dut.i_wrap.value = matrices[1].group, matrices[1].wrap % 2**32
+        for _ in range(2):      # the gatherer wants its fields some time before
+            await cycle(dut)
         orders, expected = [], []
         # Often enough B alone, so that its groups of rows are left and come back to in every order.
         targets = [*range(4)] if rng.random() < 0.6 else [Target.B]
