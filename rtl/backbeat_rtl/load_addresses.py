@@ -117,7 +117,7 @@ class LoadAddresses(wiring.Component):
     i_group, i_wrap : 32 bit
         After so many rows of B (0: never) the step is ``i_wrap`` once.
     i_gather : bit[2], i_fields
-        A (B) is gathered, and how.
+        A (B) is gathered, and how; stable as :class:`Gather` wants it.
     o_burst, o_info
         See :class:`Splitter`.
     o_idle : bit

@@ -110,8 +110,8 @@ class Realigner(wiring.Component):
 class LoadData(wiring.Component):
     """Takes what the bursts bring, and zeros where there is nothing to read, to where it belongs.
 
-    One word per cycle, one cycle more per rectangle. After an error everything is taken and dropped
-    until reset.
+    One word per cycle, one cycle more per rectangle; all outputs but ``o_busy`` and ``o_moved`` are a
+    cycle behind the word that is taken. After an error everything is taken and dropped until reset.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ class LoadData(wiring.Component):
     o_minimum : bit
         From the cycle after a word of A's with a -128 on: its product is void.
     o_error : {valid, address, fetch}
-        In the cycle before, the memory answered with an error; to a ``fetch`` this is no reason to
+        Two cycles before, the memory answered with an error; to a ``fetch`` this is no reason to
         stop.
     o_failed : bit
         Stopped.
