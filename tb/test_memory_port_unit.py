@@ -210,11 +210,18 @@ async def flush_keeps_every_promise(dut, rng, stall):
             source.forget()
         seen, written = len(traffic.word.words), len(traffic.written.values)
         traffic.word.waiting = None
+        begun = traffic.read.sent, traffic.write.sent
+        if number % 2:                      # and may want something new at once
+            for source in (traffic.read, traffic.write):
+                source.words.append(bits(Burst, address=PAGE, length=0))
         for t in range(20_000):
             dut.inner__flush.value = int(t + 1 < hold)
             if dut.inner__quiet.value and t >= hold:
                 break
             await cycle(dut, *traffic.all)
+        assert (traffic.read.sent, traffic.write.sent) == begun, f"{what}: a burst began in it"
+        for source in traffic.sources:
+            source.forget()
         traffic.check_quiet(what)
         assert len(traffic.word.words) == seen, f"{what}: a word came after it"
         assert len(traffic.written.values) == written, f"{what}: an answer came after it"
