@@ -17,6 +17,7 @@ from .cfu_bus import TIMED
 from .commands import command, get, load, load_matrix, read, readout, run
 from .descriptors import random_chain
 from .harness import Simulation
+from .memory_image import SIZE, Arena
 from .memory_port import BASE, WATCHDOG, Host, Ram
 from .narrow_port import NarrowRules, NpuBench
 from .test_core_garbage import garbage, legal
@@ -241,7 +242,9 @@ async def chains_match_model(dut, rng, stall, count, largest):
     """All of memory, records, MAX_ABS, COMPLETED, the counted words and the rules of AXI."""
     host = NpuHost(dut, rng, stall)
     for number in range(count):
-        await host.carry_out(random_chain(rng, host.config, largest=largest), f"chain {number}")
+        host.ram.base = SIZE * int(rng.integers(2**32 // SIZE - 1))
+        chain = random_chain(rng, host.config, largest=largest, arena=Arena(rng, host.ram.base))
+        await host.carry_out(chain, f"chain {number}")
     assert not stall or all(waits > 20 for waits in host.rules.waits.values()), host.rules.waits
     dut._log.info(f"{count} chains, {host.completed} descriptors, {host.rules.beats}")
 
