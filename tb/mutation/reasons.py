@@ -8,29 +8,22 @@ __all__ = ["reason"]
 
 #: Module (any if empty), what matches the mutant's description, and why no bench can notice.
 _REASONS = (
-    ("", r"^(inv|const1) \S*procmux\S*\.B\[\d+\] .*: if \(\w*rst\)",
+    ("", r"^(inv|const1) \S*procmux\S*\.B\[\d+\] .*: if \((\w*rst|resetting)\)",
      "what a register holds after reset that is loaded before anybody looks at it"),
-    ("scratchpad", r"^cnot1 by \[4\] .*\.D\[12\] \(\$68\[12\]\) of Buffer.load",
-     "a lane of the second group is written with the first: its own word comes after"),
     ("load_addresses", r"column_after_0\[(19|2\d|3\d)\]",
      "bytes along a row, of which a descriptor cannot ask for so many"),
     ("loop_nest", r"^const1 .*assign \\\$9  = ~ \\\$8",
      "more than 15 users of a bank: each has another bank of the other operand, of which there are 8"),
     ("loop_nest", r"^const0 .*\.B\[6\] .*i_fields\[431:416\]",
      "a panel of 64 rows, which fits no bank of this core and is refused"),
-    ("axi_narrow", r"^const1 .*w_rdy.* of NarrowBench.narrow.ar_ends",
-     "room for more bursts than whoever asks has under way"),
-    ("door", r"\.A\[4\] of Cfu\.core\.engine\.readout, .*signal\$40 ",
+    ("door", r"(\(\$112\[\d+\]\) of Cfu\.core\.engine\.readout,|engine\.readout, .*signal\$40 )",
      "stripes beside each other, which only descriptors have"),
-    ("door", r"\(\$115\[20\]\) of Cfu\.core\.engine\.readout,",
-     "stripes beside each other, which only descriptors have"),
-    ("door", r"(lanes\[288\]|i_data\[291\]) ", "bytes of lanes that a core of four has not"),
-    ("door", r"^const0 .*\.A\[2\d\] of Cfu\.core\.engine, line \d+: if \(resetting\)",
-     "more words pushed than a panel has"),
-    ("core", r"^const0 .*(i_cycles\[27\]|\$197\[24\]|\$45\[26\])",
+    ("door", r"^const0 .*\(\$25\[4\]\) of Cfu\.core\.engine\.datapath",
+     "the bank that a run leaves, of which commands only ask for the half"),
+    ("door", r"^const0 .*\.B\[2\d\] of Cfu\.core\.engine, .*casez \(i_order\[2:0\]\)",
+     "an upper bit of a counter: of 2^24 cycles"),
+    ("core", r"^const0 .*(i_cycles\[2\d\]|\$197\[24\]|\$45\[26\])",
      "an upper bit of a counter: of 2^24 chains, words or cycles"),
-    ("core", r"^const0 .*\.S\[2\] of Cfu\.core\.engine, .*casez \(i_order\[2:0\]\)",
-     "panels loaded by commands, which are for the benches of the door"),
 )
 
 
