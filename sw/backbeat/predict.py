@@ -20,7 +20,7 @@ _START, _FEED, _DRAIN, _END = 50, 12, 20, 38
 _DESCRIPTOR = 4 * FETCHED_WORDS
 #: Read bursts, and panels, asked for ahead of their data, and write bursts not yet acknowledged; cycles,
 #: beside the memory's latency, until the place of one is free again.
-_READS, _LOADS, _READ_ROUND, _WRITES, _WRITE_ROUND = 30, 4, 6, 16, 8
+_READS, _LOADS, _READ_ROUND, _WRITES, _WRITE_ROUND = 30, 4, 6, 15, 8
 #: From read-out to read-out; from a read-out to the load of a table that wants its place; from a table's
 #: last word to its first use.
 _TURN, _FREED, _FILLED = 4, 14, 14
