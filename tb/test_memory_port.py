@@ -307,3 +307,6 @@ async def counters_say_what_waited(dut, rng, config):
             f"pauses {chance}: {load_wait} of {load}, {store_wait} of {store}, {run_wait} in {cycles}")
         waits.append((load_wait, run_wait, store_wait))
     assert all(fast < slow for fast, slow in zip(*waits, strict=True)), f"{waits}: {chain}"
+    for pause in 1, 2:
+        await ClockCycles(dut.clk, pause)
+        assert (still := await host.get(*counters[1:])) == after[1:], f"{still}: nothing was under way"

@@ -10,6 +10,8 @@ __all__ = ["reason"]
 _REASONS = (
     ("", r"^(inv|const1) \S*procmux\S*\.B\[\d+\] .*: if \((\w*rst|resetting)\)",
      "what a register holds after reset that is loaded before anybody looks at it"),
+    ("epilogue", r"\.A\[\d+\] of Epilogue\.requantiser, .*if \(i_requantise\)",
+     "what stays in the pipeline without i_requantise, which only changes when nothing is inside"),
     ("load_addresses", r"column_after_0\[(19|2\d|3\d)\]",
      "bytes along a row, of which a descriptor cannot ask for so many"),
     ("loop_nest", r"^const1 .*assign \\\$9  = ~ \\\$8",
@@ -24,6 +26,10 @@ _REASONS = (
      "an upper bit of a counter: of 2^24 cycles"),
     ("core", r"^const0 .*(i_cycles\[2\d\]|\$197\[24\]|\$45\[26\])",
      "an upper bit of a counter: of 2^24 chains, words or cycles"),
+    ("core", r"\(column_after\[2\d\]\) of \S*\.store,",
+     "where the next stripe of a result lies: one of more than a million columns"),
+    ("core", r"procmux\S* of Cfu\.core\.engine, .*casez \(i_order\[2:0\]\)",
+     "what a command asks for: it counts beside its start, and this is between commands"),
 )
 
 
