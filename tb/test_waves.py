@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import sys
 from xml.etree import ElementTree
 
 import numpy as np
@@ -97,6 +98,16 @@ def altered():
 def test_other_names_inside_make_no_difference(altered, name):
     altered.alter("")
     assert not compare(SCENARIOS[name], altered)
+
+
+def test_recording_leaves_the_output_alone(altered, monkeypatch, capsys):
+    """It is the process' own: a campaign records in two threads."""
+    attempt, seen = Recorder.attempt, []
+    monkeypatch.setattr(Recorder, "attempt", lambda recorder, *arguments, **environment: (
+        seen.append(sys.stdout) or attempt(recorder, *arguments, **environment)))
+    altered.alter("")
+    altered.record(SCENARIOS["soft_reset"])
+    assert seen == [sys.stdout] and not capsys.readouterr().out
 
 
 def first_that_counts(name: str, port: str) -> int:

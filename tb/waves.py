@@ -5,8 +5,6 @@ Runs the scenarios of :mod:`tb.wave_scenarios` and holds every cycle of the port
 """
 
 import argparse
-import contextlib
-import io
 import json
 import os
 import re
@@ -15,7 +13,6 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 from rich.progress import Progress
 
@@ -65,14 +62,10 @@ class Recorder(Simulation):
         WaveError
             A port is not in the design or not in the waveform, or there is no waveform.
         """
-        waveform = self.folder(scenario.bench) / "dump.vcd"
+        work = self.folder(scenario.bench)
+        waveform = work / "dump.vcd"
         waveform.unlink(missing_ok=True)
-        failed = ""
-        with contextlib.redirect_stdout(io.StringIO()):     # the log: it is in its file, too
-            try:
-                self.run(scenario.bench)
-            except pytest.fail.Exception:
-                failed = _reason(waveform.with_name("log.txt"))
+        failed = "" if self.attempt(work, scenario.bench, {}) else _reason(work / "log.txt")
         if not waveform.exists():
             raise WaveError(f"{scenario.name} left no {os.path.relpath(waveform)}: {failed}")
         return read_vcd(waveform, self.ports, self.top), failed
