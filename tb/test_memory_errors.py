@@ -211,7 +211,8 @@ async def operands_outside_of_memory_are_reported(dut, rng, config):
             chain.rewrite(number, **{name: int(rng.choice(places))})
             if name == "next":
                 chain.rewrite(number, last=0)
-
+            if name == "a" and 0x80 in chain.memory[-8:]:
+                continue        # -128 before the end of memory is an error itself, and the first one
             result, expected = chain.run()
             if result.error in (Error.BUS_READ, Error.BUS_WRITE):
                 break
