@@ -12,8 +12,10 @@ import threading
 import traceback
 from dataclasses import replace
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+import cloudpickle
 import pytest
 import torch
 
@@ -29,6 +31,12 @@ FP32 = dict(rtol=1e-5, atol=1e-6)
 #: weights differ by 3...10 % of how far they have come, 0.77...0.96 times as much as two runs on one
 #: rank whose rounding has other seeds; the training losses by 0.1...1.1 %.
 INT8, INT8_LOSS = 1.25, 0.03
+
+#: Ranks are forked from a process that has imported everything and computed no gradient: with the first
+#: one PyTorch may start threads (as it does where it has been built for CUDA), and no fork has those.
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["backbeat.cli.train", "backbeat.train", "sklearn.datasets",
+                               "torch._dynamo"])
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +57,15 @@ def _rank(rank, size, port, body, results):
     torch.set_num_threads(1)
     try:
         with join(60) as ranks:
-            results.put((rank, body(ranks), None))
+            results.put((rank, cloudpickle.loads(body)(ranks), None))
     except Exception as error:
         results.put((rank, None, f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
 
 
 def on_ranks(body, size=2):
     """What ``body(ranks)`` returns on each of them, and the errors that it raises."""
-    context, port = multiprocessing.get_context("fork"), free_port()
-    results = context.Queue()
-    processes = [context.Process(target=_rank, args=(rank, size, port, body, results))
+    results, port, body = FORKED.Queue(), free_port(), cloudpickle.dumps(body)
+    processes = [FORKED.Process(target=_rank, args=(rank, size, port, body, results))
                  for rank in range(size)]
     for process in processes:
         process.start()
@@ -234,15 +241,16 @@ class Forked:
     """``backbeat train`` as one of two ranks, without a launcher, and without importing all anew."""
 
     def __init__(self, rank, port, arguments, output):
-        self._process = multiprocessing.get_context("fork").Process(
-            target=self._run, args=(rank, port, arguments, output))
-        self._process.start()
+        with Connection(os.dup(output), readable=False) as connection:
+            self._process = FORKED.Process(target=self._run, args=(rank, port, arguments, connection))
+            self._process.start()
         self.pid = self._process.pid
 
-    def _run(self, rank, port, arguments, output):
+    @staticmethod
+    def _run(rank, port, arguments, output):
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
                        "MASTER_PORT": str(port)}
-        sys.stdout = sys.stderr = os.fdopen(output, "w", buffering=1)
+        sys.stdout = sys.stderr = os.fdopen(os.dup(output.fileno()), "w", buffering=1)
         sys.argv = ["backbeat", "train", *map(str, arguments)]
         cli.main()
 
