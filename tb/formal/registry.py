@@ -4,7 +4,7 @@ from importlib import import_module
 
 __all__ = ["find", "properties"]
 
-_MODULES = ("pe", "requantiser", "doors", "axi", "buffers", "nest", "streams")
+_MODULES = ("pe", "requantiser", "doors", "axi", "buffers", "nest", "streams", "store")
 
 
 def properties() -> dict:
