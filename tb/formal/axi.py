@@ -316,7 +316,8 @@ PROPERTIES = [
                  Fault("words wait for no address", "memory_port",
                        r"may_send\.eq\(sending & any_due\)", "may_send.eq(sending)", cheap=True),
                  Fault("a flush forgets a word of a burst", "memory_port",
-                       r"last\.eq\(left == 1\)", "last.eq((left == 1) | flushing)"),
+                       r"last\.eq\(lengths\.r_data == 0\)",
+                       "last.eq((lengths.r_data == 0) | flushing)"),
              )),
     Property("axi.words", "Words read and written pass once, in order, none out of nothing",
              "MemoryPort", "a few bits of a word", Words, "pdr", 14, covered=14, faults=(

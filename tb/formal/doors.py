@@ -156,8 +156,8 @@ _ANSWERS = (
     Fault("a command overtakes those that wait", "cfu",
           r"w_en\.eq\(accepted & \(waiting\.r_rdy \| ~core\.i\.ready\)\)",
           "w_en.eq(accepted & ~core.i.ready)", cheap=True),
-    Fault("executes without room for the answer", "core", r"execute\.eq\(full & room & ",
-          "execute.eq(full & "),
+    Fault("executes without room for the answer", "core", r"i_present\.eq\(full & room\)",
+          "i_present.eq(full)"),
     Fault("a response changes while it waits", "core",
           r"with m\.If\(self\.o\.ready \| ~self\.o\.valid\)",
           "with m.If(self.o.ready | ~self.o.valid | execute)"),
@@ -168,8 +168,8 @@ PROPERTIES = [
     Property("cfu.prompt",
              f"A command is answered within {LATEST} cycles if engine and CPU wait at most {PATIENCE}",
              "Cfu", "any fair engine", lambda: OneAnswer(1, fair=True), "pdr", 40, covered=24, faults=(
-                 Fault("two responses at most, ever", "core", r"second_full\.eq\(0\)",
-                       "second_full.eq(second_full)"),
+                 Fault("a response that had to wait is lost", "core",
+                       r"self\.o\.valid\.eq\(second_full \| execute\)", "self.o.valid.eq(execute)"),
              )),
     Property("npu.done", "One NPU_done per command, with its own answer", "NPU", "any engine",
              lambda: OneDone(4), "pdr", 24, covered=24, faults=(
