@@ -1,5 +1,6 @@
 """``make formal`` can fail: broken RTL is refuted, and nothing passes for want of anything to prove."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from amaranth.hdl import Mux, Signal
+
+import backbeat_rtl
 
 from .formal import solve
 from .formal.checker import Checker, any_of
@@ -95,6 +98,13 @@ def test_every_property_has_a_fault_and_every_block_a_cheap_one():
     # It takes more cycles than are cheap to load a bank of the loop nest again.
     dear = {"nest"}
     assert {name.split(".")[0] for name, _ in CHEAP} | dear == {n.split(".")[0] for n in properties()}
+
+
+def test_every_fault_has_its_place_in_the_rtl():
+    """Most of them are only tried by ``make formal ARGS=--faults``."""
+    for name, fault in FAULTS:
+        source = (Path(backbeat_rtl.__file__).parent / f"{fault.module}.py").read_text()
+        assert len(re.findall(fault.old, source)) == 1, f"{name}, {fault.name}: {fault.old}"
 
 
 def test_a_fault_that_changes_nothing_is_an_error():
