@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from .formal.registry import properties
 from .verification import BEGIN, DOCUMENT, END, Unplaced, replaced, tables
 
 MUTANT = {"number": 1, "mode": "inv", "module": "Cfu.core.engine.memory.chain", "cell": "c", "port": "A",
@@ -39,7 +40,7 @@ def test_figures_are_those_that_were_left(tmp_path):
             "| Chain |  | 2/3 |  |  |  |",
             "1,290 passed, 3 failed, 7 skipped | `make test` |",
             "2 of 22 scenarios, 1 differ | `make waves` |",
-            "1 of 20 proved | `make formal` |",
+            f"1 of {len(properties())} proved | `make formal` |",
             "66.7% of 3 killed, 1 more equivalent, in 1 of 20 modules, a sample of 25% | "
             "`make mutate` |",
             "1,599 of 1,600 kinds of products | `make coverage` |",
