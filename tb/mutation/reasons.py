@@ -28,7 +28,7 @@ _REASONS = (
      "an upper bit of a counter: of 2^24 chains, words or cycles"),
     ("core", r"\(column_after\[2\d\]\) of \S*\.store,",
      "where the next stripe of a result lies: one of more than a million columns"),
-    ("core", r"procmux\S* of Cfu\.core\.engine, .*casez \(i_order\[2:0\]\)",
+    ("core", r"^(const1 \S*_CMP0\.Y|inv \S*mux\S*\.A)\[0\] of Cfu\.core\.engine, .*casez \(i_order\[",
      "what a command asks for: it counts beside its start, and this is between commands"),
 )
 
