@@ -394,17 +394,47 @@ def test_two_launchers_meet(tmp_path):
     assert_two_ran(Launch(*two_launchers(tmp_path, "localhost", options=options)), tmp_path / "run")
 
 
+@pytest.fixture
+def first_of_two(monkeypatch):
+    """Makes this process believe that it is, with the other at an address; nothing is sent."""
+    def believe(address, parted=lambda: None):
+        monkeypatch.setattr(distributed.distributed, "init_process_group", lambda *_, **__: None)
+        monkeypatch.setattr(distributed.distributed, "destroy_process_group", parted)
+        for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", address)):
+            monkeypatch.setenv(name, value)
+    return believe
+
+
 @pytest.mark.parametrize(("address", "interface"), [("localhost", "lo"), ("192.0.2.1", None)])
-def test_ranks_of_one_machine_need_no_name_for_it(monkeypatch, address, interface):
+def test_ranks_of_one_machine_need_no_name_for_it(monkeypatch, first_of_two, address, interface):
     monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
-    monkeypatch.setattr(distributed.distributed, "init_process_group", lambda *_, **__: None)
-    monkeypatch.setattr(distributed.distributed, "destroy_process_group", lambda: None)
     monkeypatch.setattr(distributed.socket, "if_nameindex", lambda: [(1, "lo"), (2, "eth0")])
-    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", address)):
-        monkeypatch.setenv(name, value)
+    first_of_two(address)
     with join(5) as ranks:
         assert ranks == Ranks(0, 2) and os.environ.get("GLOO_SOCKET_IFNAME") == interface
     monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+
+
+def test_ranks_part_when_gloo_has_let_go(monkeypatch, first_of_two):
+    """Where one of its threads still has a tensor when the interpreter ends, the process aborts."""
+    graphs, steps = [], []
+
+    def all_reduce(tensor):
+        """Keeps it in C++, as a job of gloo's does, where Python alone has forgotten it."""
+        graphs.append((tensor.requires_grad_() * 1).grad_fn)
+
+    def let_go():
+        steps.append("let go")
+        graphs.clear()
+
+    first_of_two("192.0.2.1", parted=lambda: steps.append("parted"))
+    monkeypatch.setattr(distributed.distributed, "all_reduce", all_reduce)
+    with join(5) as ranks:
+        assert ranks.total([1.0]) == [1.0]
+        timer = threading.Timer(0.3, let_go)
+        timer.start()
+    timer.join()
+    assert steps == ["let go", "parted"]
 
 
 @pytest.fixture

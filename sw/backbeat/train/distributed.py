@@ -4,6 +4,8 @@ import atexit
 import os
 import socket
 import sys
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +46,7 @@ class Ranks:
             return values
         tensor = torch.tensor(values, dtype=torch.float64)
         with self.exchange():
-            distributed.all_reduce(tensor)
+            distributed.all_reduce(_lent(tensor))
         return tensor.tolist()
 
     def any(self, flag: bool) -> bool:
@@ -67,19 +69,21 @@ class Ranks:
                 data = make()
             except Exception as reason:     # the others must not wait for it
                 error = reason
-        length = torch.tensor([-1 if error else len(data)])
-        with self.exchange():
-            distributed.broadcast(length, 0)
+        length = int(self._from_first(torch.tensor([-1 if error else len(data)])))
         if error is not None:
             raise error
         if length < 0:
             raise ConnectionError(f"rank {self.rank}: rank 0 has given up")
         if not length:
             return b""
-        tensor = torch.frombuffer(bytearray(data or int(length)), dtype=torch.uint8)
+        return self._from_first(torch.frombuffer(bytearray(data or length), dtype=torch.uint8)
+                                ).numpy().tobytes()
+
+    def _from_first(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor, filled with rank 0's values."""
         with self.exchange():
-            distributed.broadcast(tensor, 0)
-        return tensor.numpy().tobytes()
+            distributed.broadcast(_lent(tensor), 0)
+        return tensor
 
     def same(self, what: str, text: str):
         """
@@ -95,9 +99,8 @@ class Ranks:
     def spread(self, model: nn.Module):
         """Gives the buffers of rank 0 to all: normalisations count on each rank by themselves."""
         if self.size > 1:
-            with self.exchange():
-                for buffer in model.buffers():
-                    distributed.broadcast(buffer, 0)
+            for buffer in model.buffers():
+                self._from_first(buffer.detach())
 
     def replicate(self, model: nn.Module) -> nn.Module:
         """The model, with gradients that are the mean over the ranks."""
@@ -162,8 +165,33 @@ def join(timeout: float) -> Iterator[Ranks]:
         _leave(error)
         raise
     except BaseException:
-        distributed.destroy_process_group()
+        _part()
         raise
+    _part()
+
+
+def _lent(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, for an exchange; it must not be kept behind it."""
+    _lendings[:] = [lending for lending in _lendings if lending() is not None]
+    _lendings.append(weakref.ref(tensor))
+    return tensor
+
+
+def _part(patience: float = 2.0):
+    """Ends the exchange when gloo has given back what was lent to it.
+
+    Its threads drop a tensor some time after the exchange is over, for which they need the
+    interpreter's lock. A thread that asks for it when the interpreter ends is killed where it stands
+    (by CPython before 3.14), in C++ that does not expect it, and the process aborts.
+
+    Parameters
+    ----------
+    patience : float
+        Seconds after which it ends in any case.
+    """
+    end = time.monotonic() + patience
+    while any(lending() is not None for lending in _lendings) and time.monotonic() < end:
+        time.sleep(0.001)
     distributed.destroy_process_group()
 
 
@@ -183,3 +211,4 @@ def _leave(error: ConnectionError):
 
 
 _left: list[ConnectionError] = []
+_lendings: list[weakref.ref] = []
