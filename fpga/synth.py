@@ -36,9 +36,11 @@ BUILD = Path(__file__).parents[1] / "build" / "synth"
 #: What is taken off is added negated if it is constant. Of "x - 1" and "x == 1" yosys makes one, which
 #: compares what is left with zero: as slow as a carry chain.
 #:
-#: LUTs are chosen with a delay (the last column, in ps; the one before is the area) that includes what a
-#: wire from one to the next takes. Without it a carry chain or a block is worth hundreds of LUTs to the
-#: mapper, and as everything is as fast as the slowest path for the least area, LUTs come in long rows.
+#: LUTs are chosen with a delay (the last column, in ps; the one before is the area). It is what a
+#: carry chain of 32 bits takes, and more than a LUT does with its wire: for the least area everything is
+#: as fast as the slowest path, and where that is three LUTs and such a chain, none of the others is to
+#: be five LUTs in a row because it would be no slower.
+#: It begins three times anew, with what the logic has become in LUTs (flow3).
 MAPPING = """
 hierarchy -top {top}
 proc; flatten; opt_clean
@@ -60,17 +62,18 @@ rename -hide {hidden}
 rename -hide c:*
 synth_xilinx -family xc7 -top {top} -flatten -nosrl -widemux 5 {pads} -run :map_luts
 write_file luts.txt <<END
-1 2 700
-2 2 700
-3 3 700
-4 5 700
-5 5 700
-6 5 700
-7 10 880
-8 20 1000
+1 2 2000
+2 2 2000
+3 3 2000
+4 5 2000
+5 5 2000
+6 5 2000
+7 10 2200
+8 20 2300
 END
 opt_expr -mux_undef -noclkinv
 read_verilog -icells -lib -specify +/xilinx/abc9_model.v
+scratchpad -copy abc9.script.flow3 abc9.script
 abc9 -lut luts.txt
 clean
 techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6
@@ -120,9 +123,9 @@ DESIGNS = (
     Design("datapath", "32x14", {"lut": 14000, "dsp": 224}),
     Design("door",     "4x4",   {}),
     Design("door",     "16x16", {"lut": 14000, "dsp": 144}),
-    Design("core",     "8x8",   {}),
-    Design("core",     "16x16", {"lut": 20000, "dsp": 144, "ramb36": 72, "levels": 6}),
-    Design("core",     "32x14", {"lut": 18000, "dsp": 232, "ramb36": 80, "levels": 5}),
+    Design("core",     "8x8",   {"levels": 4}),
+    Design("core",     "16x16", {"lut": 20000, "dsp": 144, "ramb36": 72, "levels": 4}),
+    Design("core",     "32x14", {"lut": 18000, "dsp": 232, "ramb36": 80, "levels": 4}),
 )
 
 

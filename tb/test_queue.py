@@ -12,7 +12,8 @@ from .harness import Simulation
 
 #: By depth, and whether buffered: two entries are registers, others a memory.
 QUEUES = {(depth, buffered): Simulation(Queue, width=9, depth=depth, buffered=buffered)
-          for depth, buffered in ((2, False), (3, False), (16, False), (4, True))}
+          for depth, buffered in (
+              (2, False), (3, False), (16, False), (17, False), (4, True), (32, True))}
 #: Chances of writing and of reading: it fills, empties, and stays full, empty or in between.
 PHASES = (0.9, 0.3), (0.3, 0.9), (1, 1), (1, 0), (0, 1), (0.5, 0.5), (1, 0.5), (0.5, 1)
 
@@ -27,7 +28,7 @@ async def flags_and_entries_match_model(dut, rng, depth, buffered):
     held, shown, seen = deque(), deque(), 0
     most = depth - buffered
     for cycle in range(6000):
-        writing, reading = PHASES[cycle // 25 % len(PHASES)]
+        writing, reading = PHASES[cycle // max(25, 2 * depth) % len(PHASES)]
         write, read = rng.random() < writing, rng.random() < reading
         entry = int(rng.integers(2**9))
         dut.w_en.value, dut.r_en.value, dut.w_data.value = int(write), int(read), entry
@@ -36,6 +37,8 @@ async def flags_and_entries_match_model(dut, rng, depth, buffered):
         found = bool(dut.w_rdy.value), bool(dut.r_rdy.value)
         wanted = len(held) < most, bool(front)
         assert found == wanted, f"cycle {cycle}, {held}, {shown}: w_rdy, r_rdy {found}, not {wanted}"
+        if hasattr(dut, "level"):
+            assert int(dut.level.value) == len(held), f"cycle {cycle}: {dut.level.value}, {held}"
         if front:
             assert int(dut.r_data.value) == front[0], f"cycle {cycle}: {int(dut.r_data.value)} {front}"
         seen += read and bool(front)
@@ -48,7 +51,7 @@ async def flags_and_entries_match_model(dut, rng, depth, buffered):
     assert seen > 2000, f"{seen} entries prove little"
 
 
-@pytest.mark.parametrize("depth, buffered", [(1, False), (17, False), (2, True), (18, True)])
+@pytest.mark.parametrize("depth, buffered", [(1, False), (64, False), (2, True), (65, True)])
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_depth_out_of_range_is_refused(depth, buffered):
     with pytest.raises(ValueError, match=f"depth must be .*, got {depth}"):

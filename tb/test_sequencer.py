@@ -9,9 +9,10 @@ from backbeat_rtl.sequencer import Sequencer
 from .harness import Simulation, drive
 
 DEPTH, TILES, SETTLE = 64, 8, 4
-#: Row pairs that drain faster and slower than an accumulator settles.
+#: Row pairs that drain faster than the end of a tile is found, faster and slower than an accumulator
+#: settles.
 SEQUENCERS = {period: Simulation(Sequencer, depth=DEPTH, tiles=TILES, period=period, settle=SETTLE)
-              for period in (2, 5)}
+              for period in (1, 2, 5)}
 
 
 def random_run(rng) -> dict:
@@ -34,7 +35,7 @@ def steps(run: dict, period: int):
         end = slot == run["a_tiles"] * run["b_tiles"] - 1
         tile = {"slot": slot + run["c_half"] * TILES, "accumulate": run["accumulate"], "end": end,
                 "half": run["c_half"]}
-        yield from [None] * (max(period, SETTLE if slot == 0 else 0) - depth)
+        yield from [None] * (max(period, 2, SETTLE if slot == 0 else 0) - depth)
         for k in range(depth):
             reads = ({"valid": 1, "first": k == 0, "address": start * WORD + n * pitch + k}
                      for start, n in ((run["a_start"], i), (run["b_start"], j)))
@@ -67,15 +68,14 @@ async def runs_match_model(dut, rng, period):
     timeline = [list(steps(run, period)) for run in runs]
     length = sum(map(len, timeline)) + 30 * len(runs)
     valid, payload = [0] * length, [component.run.const(random_run(rng)).as_bits()] * length
-    ready, busy, expected = [1] * length, [0] * length, [None] * length
+    ready, busy, expected = [0] * length, [0] * length, [None] * length
     accepted, free = -1, 0              # when the last run was accepted, and the next one can be
     for run, cycles in zip(runs, timeline, strict=True):
         offered = int(rng.choice([accepted + 1, rng.integers(accepted + 1, free + 1), free + 9]))
-        accepted = max(offered, free)
+        accepted = max(offered + 1, free)
         for t in range(offered, accepted + 1):
             valid[t], payload[t] = 1, component.run.const(run).as_bits()
-        free = accepted + len(cycles)
-        ready[accepted + 1:free] = [0] * (len(cycles) - 1)
+        free, ready[accepted] = accepted + len(cycles), 1
         busy[accepted + 1:free + 1] = [1] * len(cycles)
         expected[accepted + 2:free + 2] = cycles
 

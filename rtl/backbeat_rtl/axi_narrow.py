@@ -2,7 +2,6 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from .config import WORD
@@ -57,23 +56,24 @@ class AxiNarrow(wiring.Component):
         pins = "addr", "len", "valid", "ready"
         wide, narrow = ({pin: getattr(side, f"{channel}{pin}") for pin in pins}
                         for side in (self.wide, self.narrow))
-        m.submodules[f"{channel}_ends"] = ends = SyncFIFO(width=1, depth=BURSTS)
-        address, words, full = (Signal(shape, name=f"{channel}_{name}") for shape, name in (
-            (32, "address"), (9, "words"), (1, "full")))
+        m.submodules[f"{channel}_ends"] = ends = Queue(width=1, depth=BURSTS)
+        # `left`: words, less one; its highest bit stands for `MOST_WORDS`.
+        address, left, full = (Signal(shape, name=f"{channel}_{name}") for shape, name in (
+            (32, "address"), (range(2 * MOST_WORDS), "left"), (1, "full")))
         final, accepted = Signal(name=f"{channel}_final"), Signal(name=f"{channel}_accepted")
         m.d.comb += [
             wide["ready"].eq(~full), narrow["valid"].eq(full & ends.w_rdy),
-            final.eq(words <= MOST_WORDS), accepted.eq(narrow["valid"] & narrow["ready"]),
+            final.eq(~left[-1]), accepted.eq(narrow["valid"] & narrow["ready"]),
             narrow["addr"].eq(address),
-            narrow["len"].eq(Mux(final, (words << 1) - 1, 2 * MOST_WORDS - 1)),
+            narrow["len"].eq(Mux(final, Cat(1, left[:-1]), 2 * MOST_WORDS - 1)),
             getattr(self.narrow, f"{channel}size").eq(2), getattr(self.narrow, f"{channel}burst").eq(1),
             ends.w_en.eq(accepted), ends.w_data.eq(final),
         ]
         with m.If(wide["valid"] & wide["ready"]):
-            m.d.sync += [full.eq(1), address.eq(wide["addr"]), words.eq(wide["len"] + 1)]
+            m.d.sync += [full.eq(1), address.eq(wide["addr"]), left.eq(wide["len"])]
         with m.Elif(accepted):
             m.d.sync += [full.eq(~final), address.eq(address + WORD * MOST_WORDS),
-                         words.eq(words - MOST_WORDS)]
+                         left[-1].eq(0)]
         return ends, accepted
 
     def read(self, m):
@@ -99,17 +99,23 @@ class AxiNarrow(wiring.Component):
         m.submodules.beats = beats = Queue(width=9 * WORD + 1, depth=2)
         data, strobe, last = Signal(8 * WORD), Signal(WORD), Signal()
         word, upper, end, sent = Signal(range(MOST_WORDS)), Signal(), Signal(), Signal()
-        due = Signal(range(BURSTS + 1))     # bursts accepted whose beats are not all sent
+        # Bursts accepted whose beats are not all sent; whether there are any, known a cycle ahead.
+        due, any_due, ended = Signal(range(BURSTS + 1)), Signal(), Signal()
         m.d.comb += [
             beats.w_data.eq(Cat(wide.wdata, wide.wstrb, wide.wlast)), beats.w_en.eq(wide.wvalid),
             wide.wready.eq(beats.w_rdy), Cat(data, strobe, last).eq(beats.r_data),
             end.eq(last | (word == MOST_WORDS - 1)),
-            narrow.wvalid.eq(beats.r_rdy & (due != 0)), narrow.wlast.eq(upper & end),
+            narrow.wvalid.eq(beats.r_rdy & any_due), narrow.wlast.eq(upper & end),
             narrow.wdata.eq(data.word_select(upper, 8 * BEAT)),
             narrow.wstrb.eq(strobe.word_select(upper, BEAT)),
             sent.eq(narrow.wvalid & narrow.wready), beats.r_en.eq(sent & upper),
+            ended.eq(sent & narrow.wlast),
         ]
-        m.d.sync += due.eq(due + accepted - (sent & narrow.wlast))
+        m.d.sync += any_due.eq(accepted | Mux(ended, due > 1, any_due))
+        with m.If(accepted & ~ended):
+            m.d.sync += due.eq(due + 1)
+        with m.Elif(ended & ~accepted):
+            m.d.sync += due.eq(due - 1)
         with m.If(sent):
             m.d.sync += upper.eq(~upper)
             with m.If(upper):

@@ -1,6 +1,6 @@
 """What the halves of the buffers hold, and who still uses them."""
 
-from amaranth.hdl import Array, Cat, Module, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -87,7 +87,7 @@ class RunQueue(wiring.Component):
     i_fed : {valid, a_half, b_half}; i_end : {valid, half}
         From the datapath.
     o_ready : bit
-        There is room for a run.
+        There is room for a run; a cycle late when a half has fewer users again.
     o_users_a, o_users_b, o_users_c : bit[2]
         Some run uses that half.
     """
@@ -99,7 +99,7 @@ class RunQueue(wiring.Component):
             "o_run":     Out(stream.Signature(run)),
             "i_fed":     In(data.StructLayout({"valid": 1, "a_half": 1, "b_half": 1})),
             "i_end":     In(data.StructLayout({"valid": 1, "half": 1})),
-            "o_ready":   Out(1),
+            "o_ready":   Out(1, init=1),
             "o_users_a": Out(2),
             "o_users_b": Out(2),
             "o_users_c": Out(2),
@@ -112,20 +112,23 @@ class RunQueue(wiring.Component):
         with m.Elif(self.o_run.ready):
             m.d.sync += self.o_run.valid.eq(0)
 
-        # Counted a cycle late, but already seen.
-        accepted = Signal()
-        m.d.sync += accepted.eq(self.i_accept)
         full = []
         for begun, ended, ended_half, flags in (
                 (self.i_run.a_start[-1], self.i_fed.valid, self.i_fed.a_half, self.o_users_a),
                 (self.i_run.b_start[-1], self.i_fed.valid, self.i_fed.b_half, self.o_users_b),
                 (self.i_run.c_half, self.i_end.valid, self.i_end.half, self.o_users_c)):
-            begun_half = Signal(name=f"begun_half_{len(full)}")
-            m.d.sync += begun_half.eq(begun)
             for half in (0, 1):
-                users, more = Signal(4, name=f"users_{len(full)}"), accepted & (begun_half == half)
-                m.d.sync += users.eq(users + more - (ended & (ended_half == half)))
-                m.d.comb += flags[half].eq(users.any() | more)
+                users, more, fewer = (Signal(width, name=f"{name}_{len(full)}") for name, width in (
+                    ("users", 4), ("more", 1), ("fewer", 1)))
+                m.d.comb += [more.eq(self.i_accept & (begun == half)),
+                             fewer.eq(ended & (ended_half == half))]
+                # Up and down bit by bit, as a carry would take longer than four bits take to look at.
+                flips = (Mux(more, users[:n].all(), ~users[:n].any()) for n in range(len(users)))
+                with m.If(more != fewer):
+                    m.d.sync += users.eq(users ^ Cat(flips))
+                m.d.sync += flags[half].eq(more | users[1:].any() | (users[0] & ~fewer))
                 full.append(users[3])
-        m.d.comb += self.o_ready.eq(~(self.o_run.valid | Cat(full).any()))
+        # Not ready after a run is accepted, so the counts may be a cycle old.
+        waits = self.o_run.valid & ~self.o_run.ready
+        m.d.sync += self.o_ready.eq(~(self.i_accept | waits | Cat(full).any()))
         return m

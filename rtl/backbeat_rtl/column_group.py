@@ -1,8 +1,7 @@
 """What lies behind some neighbouring columns of the accumulators: epilogue, column sums, packing."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -10,7 +9,8 @@ from . import epilogue
 from .array import column_sums
 from .config import WORD
 from .epilogue import Epilogue
-from .pipeline import delay, pipelined_mux
+from .pipeline import delay, holds, pipelined_mux
+from .queue import Queue
 
 __all__ = ["ColumnGroup", "Entry", "Settings", "wave_layout"]
 
@@ -111,43 +111,47 @@ class ColumnGroup(wiring.Component):
     def elaborate(self, _platform):
         m = Module()
         wave, lane, index = Signal(self.wave), Signal(self.lane_bits), Signal(32)
-        active, here = Signal(), Signal(range(self.width + 1))
         most = min(self.width, self.columns)
         wanted = self.i_wave.columns
-        m.d.sync += [lane.eq(lane + 1), index.eq(index + 1)]
-        with m.If(self.i_start):
-            m.d.sync += [wave.eq(self.i_wave), lane.eq(0), index.eq(self.i_wave.index), active.eq(1),
-                         here.eq(Mux(wanted > most, most, wanted))]
-        with m.Elif(lane == Mux(here == 0, 0, here - 1)):
+        # Whether the lane is the last one, and what ends with it, is known ahead. `behind`: columns
+        # that the wave has in this group behind the lane; one that has none takes a cycle too.
+        active, last, behind = Signal(), Signal(), Signal(range(most))
+        counts, ends, ends_all = Signal(), Signal(), Signal()
+        m.d.sync += [lane.eq(lane + 1), index.eq(index + 1), behind.eq(behind - 1), last.eq(behind == 1)]
+        with m.If(last):
             m.d.sync += active.eq(0)
-        m.d.comb += [
-            self.o_wave.eq(wave),
-            self.o_wave.index.eq(wave.index + self.width),
-            self.o_wave.columns.eq(Mux(wave.columns > most, wave.columns - most, 0)),
-        ]
+        with m.If(self.i_start):
+            m.d.sync += [
+                wave.eq(self.i_wave), lane.eq(0), index.eq(self.i_wave.index), active.eq(1),
+                behind.eq(Cat(holds(wanted, lambda n, bit=bit: min(max(n, 1), most) - 1 >> bit & 1)
+                              for bit in range(len(behind)))),
+                last.eq(wanted <= 1), counts.eq(wanted != 0),
+                ends.eq(self.i_wave.end & holds(wanted, lambda n: 1 <= n <= most)),
+                ends_all.eq(self.i_wave.final & holds(wanted, lambda n: 1 <= n <= most)),
+            ]
+        # A cycle late: a wave is here for two at least.
+        index_on, columns_on = Signal.like(wave.index), Signal.like(wave.columns)
+        m.d.sync += [index_on.eq(wave.index + self.width),
+                     columns_on.eq(Mux(wave.columns > most, wave.columns - most, 0))]
+        m.d.comb += [self.o_wave.eq(wave), self.o_wave.index.eq(index_on),
+                     self.o_wave.columns.eq(columns_on)]
 
         # Cycles 0 to 2: the column that the wave has reached, and of its pair the row.
         rows = [row for n in range(self.width) for row in (self.i_stored[n].even, self.i_stored[n].odd)]
         acc = delay(m, pipelined_mux(m, rows, Cat(wave.odd, lane), name="row"), 1, name="acc")
-        last = Signal()
         tag = data.StructLayout({
             "valid": 1, "last": 1, "end": 1, "final": 1, "lane": self.lane_bits,
             "tile": range(self.tiles), "requantise": 1, "sum": 1, "sum_first": 1, "emit": 1,
             "counts": 1})
         now = Signal(tag)
-        here_last = Signal()
         m.d.comb += [
-            last.eq(lane == Mux(here == 0, 0, here - 1)),
-            here_last.eq(last & (here != 0) & (wave.columns <= most)),
-            now.valid.eq(active),
-            now.counts.eq(here != 0),
-            now.last.eq(last), now.end.eq(here_last & wave.end), now.final.eq(here_last & wave.final),
-            now.lane.eq(lane),
+            now.valid.eq(active), now.counts.eq(counts), now.lane.eq(lane),
+            now.last.eq(last), now.end.eq(last & ends), now.final.eq(last & ends_all),
             *(now[f].eq(wave[f]) for f in ("tile", "requantise", "sum", "sum_first", "emit")),
         ]
         at_3 = data.View(tag, delay(m, now.as_value(), 3, name="tag", reset=True))
 
-        # Cycles 3 to 17: epilogue, and the raw value beside it.
+        # Cycles 3 to 18: epilogue, and the raw value beside it.
         m.submodules.epilogue = requantise = self.epilogue
         settings = self.i_settings
         m.d.comb += [
@@ -163,54 +167,59 @@ class ColumnGroup(wiring.Component):
             requantise.i_requantise.eq(self.i_requantise),
             requantise.i_clear.eq(self.i_clear), self.o_max_abs.eq(requantise.o_max_abs),
         ]
-        at_15 = data.View(tag, delay(m, at_3.as_value(), epilogue.LATENCY - 2, name="tag_late",
+        at_16 = data.View(tag, delay(m, at_3.as_value(), epilogue.LATENCY - 2, name="tag_late",
                                      reset=True))
-        at_17 = data.View(tag, delay(m, at_15.as_value(), 2, name="tag_out", reset=True))
+        at_18 = data.View(tag, delay(m, at_16.as_value(), 2, name="tag_out", reset=True))
         raw = delay(m, acc, epilogue.LATENCY, name="raw")
         value, old = Signal(signed(32)), Signal(signed(32), reset_less=True)
-        m.d.comb += value.eq(Mux(at_17.requantise, requantise.o_value, raw))
-        self.elaborate_sums(m, at_15, at_17, value, old)
+        m.d.comb += value.eq(Mux(at_18.requantise, requantise.o_value, raw))
+        self.elaborate_sums(m, at_16, at_18, value, old)
 
-        # Cycle 18: bytes into entries.
-        out, tag_out = Signal(32, reset_less=True), Signal(tag)
-        m.d.sync += [out.eq(Mux(at_17.emit, old, value)), tag_out.eq(at_17)]
-        self.elaborate_packing(m, out, tag_out)
+        # Cycle 19: bytes into entries.
+        out = Signal(32, reset_less=True)
+        m.d.sync += out.eq(Mux(at_18.emit, old, value))
+        self.elaborate_packing(m, out, at_18)
         return m
 
-    def elaborate_sums(self, m, at_15, at_17, value, old):
+    def elaborate_sums(self, m, at_16, at_18, value, old):
         """A sum per column: read, register, add, write; a column comes again after four cycles."""
         m.submodules.sums = memory = Memory(shape=signed(32), depth=self.tiles << self.lane_bits,
                                             init=[])
         read, write = memory.read_port(), memory.write_port()
         new = Signal(signed(32), reset_less=True)
         m.d.comb += [
-            read.addr.eq(Cat(at_15.lane, at_15.tile)), read.en.eq(1),
-            write.addr.eq(delay(m, Cat(at_17.lane, at_17.tile), 1, name="sum_address")),
+            read.addr.eq(Cat(at_16.lane, at_16.tile)), read.en.eq(1),
+            write.addr.eq(delay(m, Cat(at_18.lane, at_18.tile), 1, name="sum_address")),
             write.data.eq(new),
-            write.en.eq(delay(m, at_17.valid & at_17.counts & at_17.sum & ~at_17.emit, 1,
+            write.en.eq(delay(m, at_18.valid & at_18.counts & at_18.sum & ~at_18.emit, 1,
                               name="sum_valid", reset=True)),
         ]
-        m.d.sync += [old.eq(read.data), new.eq(value + Mux(at_17.sum_first, 0, old))]
+        m.d.sync += [old.eq(read.data), new.eq(value + Mux(at_18.sum_first, 0, old))]
 
-    def elaborate_packing(self, m, out, tag):
-        m.submodules.entries = fifo = SyncFIFOBuffered(width=Entry.size, depth=self.room)
+    def elaborate_packing(self, m, out, before):
+        """``before``: the tag of ``out``, a cycle before it."""
+        m.submodules.entries = fifo = Queue(width=Entry.size, depth=self.room, buffered=True)
         packed, entry = Signal(8 * WORD), Signal(Entry)
-        position, upper, narrow = tag.lane[:3], tag.lane[0], tag.requantise & ~tag.emit
+        # Where the value goes, found before it is there, and without a carry chain.
+        valid, narrow, put = Signal(), Signal(), Signal()
+        here, kept = Signal(WORD), Signal(WORD)
+        upper, byte_wide = before.lane[0], before.requantise & ~before.emit
+        position = [before.lane[:3] == byte for byte in range(WORD)]
+        up_to_it = Array(range(1, WORD + 1))[before.lane[:3]]
+        full = Mux(byte_wide, position[-1], upper)
+        m.d.sync += [
+            valid.eq(before.valid), narrow.eq(byte_wide), put.eq(before.valid & (full | before.last)),
+            entry.count.eq(Mux(before.counts, Mux(byte_wide, up_to_it, Mux(upper, 8, 4)), 0)),
+            entry.last.eq(before.last), entry.end.eq(before.end), entry.final.eq(before.final),
+        ]
         for byte in range(WORD):        # what comes before it is kept, what comes behind it is zero
             word = byte // 4
-            here = Mux(narrow, position == byte, upper == word)
-            kept = Mux(narrow, position > byte, upper > word)
+            m.d.sync += [here[byte].eq(Mux(byte_wide, position[byte], upper == word)),
+                         kept[byte].eq(Mux(byte_wide, Cat(position[byte + 1:]).any(), upper > word))]
             m.d.comb += entry.bytes.word_select(byte, 8).eq(Mux(
-                here, Mux(narrow, out[:8], out.word_select(byte % 4, 8)),
-                Mux(kept, packed.word_select(byte, 8), 0)))
-        full = Mux(narrow, position == WORD - 1, upper)
-        put = Signal()
-        m.d.comb += [
-            entry.count.eq(Mux(tag.counts, Mux(narrow, position + 1, Mux(upper, 8, 4)), 0)),
-            entry.last.eq(tag.last), entry.end.eq(tag.end), entry.final.eq(tag.final),
-            put.eq(tag.valid & (full | tag.last)),
-        ]
-        with m.If(tag.valid):
+                here[byte], Mux(narrow, out[:8], out.word_select(byte % 4, 8)),
+                Mux(kept[byte], packed.word_select(byte, 8), 0)))
+        with m.If(valid):
             m.d.sync += packed.eq(entry.bytes)
         m.d.comb += [
             fifo.w_data.eq(delay(m, entry.as_value(), 1, name="entry")),

@@ -62,7 +62,7 @@ class Core(wiring.Component):
         m.d.comb += [
             engine.i_order.eq(order), engine.i_present.eq(full & room),
             execute.eq(engine.i_present & engine.o_ready),
-            engine.i_execute.eq(execute), engine.i_stays.eq(full & ~execute),
+            engine.i_execute.eq(execute), engine.i_full.eq(full),
             self.i.ready.eq(~full | execute),
         ]
         with m.If(self.i.ready):
@@ -73,6 +73,7 @@ class Core(wiring.Component):
         second, second_full, resets = Signal(32), Signal(), Signal()
         stays, result = Signal(), engine.o_result
         m.d.comb += [stays.eq((second_full | execute) & self.o.valid & ~self.o.ready),
+                     engine.i_room.eq(~second_full | self.o.ready),
                      resets.eq(execute & order.kind.reset)]
         m.d.sync += [second_full.eq(stays), room.eq(~(stays | resets)), resetting.eq(resets)]
         with m.If(self.o.ready | ~self.o.valid):

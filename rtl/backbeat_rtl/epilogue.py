@@ -11,31 +11,32 @@ from .pipeline import delay
 __all__ = ["LATENCY", "Epilogue", "IndexHash", "Requantiser", "TableEntry"]
 
 #: Cycles from ``i_value`` to ``o_value``.
-LATENCY = 14
+LATENCY = 15
 
 #: Per-column parameters.
 TableEntry = data.StructLayout({"bias": signed(32), "multiplier": signed(32), "shift": 6})
 
-_MULTIPLIED = 7     # the product is in its registers
-_SATURATED = 11     # ... shifted and saturated
+_MULTIPLIED = 8     # the product is in its registers
+_SATURATED = 12     # ... shifted and saturated
 
 
 class IndexHash(wiring.Component):
     """The random fraction of an element: a hash of its index in C and the seed, no state.
 
     Model: :func:`backbeat_rtl.epilogue_model.random_bits`. Latency one cycle per hash step, and one for
-    the seed between two of them.
+    the seed, before them and between two of them.
     """
 
     i_index: In(32)
     i_seed: In(32)
     o: Out(32)
 
-    LATENCY = len(HASH_STEPS) + 1
+    LATENCY = len(HASH_STEPS) + 2
 
     def elaborate(self, _platform):
         m = Module()
-        a = self.i_index ^ self.i_seed
+        a = Signal(32, name="begun", reset_less=True)
+        m.d.sync += a.eq(self.i_index ^ self.i_seed)
         for number, (join, constant, mix, shift) in enumerate(HASH_STEPS):
             if number == SEED_ROUND:
                 seeded = Signal(32, reset_less=True)
@@ -85,7 +86,7 @@ class Requantiser(wiring.Component):
         m.d.comb += [index_hash.i_seed.eq(self.i_seed), index_hash.i_index.eq(self.i_index)]
         uniform = delay(m, index_hash.o, _SATURATED - IndexHash.LATENCY, name="uniform")
 
-        # Cycles 12 to 14: round, zero point, clip.
+        # Cycles 13 to 15: round, zero point, clip.
         carry, floor, rounded = Signal(33), Signal(signed(10)), Signal(signed(12))
         m.d.sync += [
             carry.eq(fraction + Mux(self.i_stochastic, uniform, Const(1 << 31, 32))),
@@ -97,16 +98,19 @@ class Requantiser(wiring.Component):
         return m
 
     def elaborate_product(self, m):
-        """``(acc + bias) * multiplier``, 65 bits, at cycle 7: four DSPs, no adder behind another."""
-        # Cycle 2: the table's output register. Cycle 3: bias.
+        """``(acc + bias) * multiplier``, 65 bits, at cycle 8: four DSPs, no adder behind another."""
+        # Cycle 2: the table's output register. Cycle 3: bias. Its carry chain must not end in a DSP, so
+        # the sum has a register that stays outside of them; the one of cycle 4 is theirs.
         entry = Signal(TableEntry)
         acc = delay(m, self.i_acc, 2, name="acc")
-        x, multiplier, self.shift_3 = Signal(signed(33)), Signal(signed(32)), Signal(6)
+        biased = Signal(signed(33), attrs={"keep": 1})
+        x, self.shift_3 = Signal(signed(33)), Signal(6)
+        multiplier = delay(m, entry.multiplier, 2, name="multiplier")
         m.d.sync += [
-            entry.eq(self.i_entry),
-            x.eq(acc + entry.bias), multiplier.eq(entry.multiplier), self.shift_3.eq(entry.shift),
+            entry.eq(self.i_entry), biased.eq(acc + entry.bias), self.shift_3.eq(entry.shift),
+            x.eq(biased),
         ]
-        # Cycle 4: 17-bit unsigned low halves, signed high halves.
+        # Cycle 5: 17-bit unsigned low halves, signed high halves.
         split = 17
         low_low, high_high = Signal(2 * split), Signal(signed(33 - split + 32 - split))
         low_high, high_low = Signal(signed(33)), Signal(signed(34))
@@ -116,22 +120,22 @@ class Requantiser(wiring.Component):
             high_low.eq(x[split:].as_signed() * multiplier[:split]),
             high_high.eq(x[split:].as_signed() * multiplier[split:].as_signed()),
         ]
-        # Cycles 5 to 7: one addition each. The product's low 34 bits and its signed high 31.
+        # Cycles 6 to 8: one addition each. The product's low 34 bits and its signed high 31.
         cross, middle = Signal(signed(35)), Signal(signed(36))
         low, high = Signal(2 * split), Signal(signed(31))
-        low_5 = delay(m, low_low, 1, name="low_low")
-        high_6 = delay(m, high_high, 2, name="high_high")
-        low_6 = delay(m, low_5[:split], 1, name="low")
+        low_6 = delay(m, low_low, 1, name="low_low")
+        high_7 = delay(m, high_high, 2, name="high_high")
+        low_7 = delay(m, low_6[:split], 1, name="low")
         m.d.sync += [
             cross.eq(low_high + high_low),
-            middle.eq(cross + low_5[split:]),
-            low.eq(Cat(low_6, middle[:split])),
-            high.eq(high_6 + (middle >> split)),
+            middle.eq(cross + low_6[split:]),
+            low.eq(Cat(low_7, middle[:split])),
+            high.eq(high_7 + (middle >> split)),
         ]
         return low, high
 
     def elaborate_shift(self, m, product):
-        """Integer part saturated to signed(10), and 32 bits of fraction, at cycle 11.
+        """Integer part saturated to signed(10), and 32 bits of fraction, at cycle 12.
 
         Each stage keeps only the bits that later ones may move into those 42, and notes whether one
         that it drops above them differs from the sign.
@@ -147,17 +151,19 @@ class Requantiser(wiring.Component):
             dropped = Signal(name=f"beyond_{step}", reset_less=True)
             next_sign = Signal(name=f"sign_{step}", reset_less=True)
             m.d.sync += next_sign.eq(sign)
-            with m.Switch(delay(m, shift, cycle, name=f"shift_by_{step}")[place:place + 2]):
+            by = delay(m, shift, cycle, name=f"shift_by_{step}")[place:place + 2]
+            with m.Switch(by):
                 for times in range(4):
                     with m.Case(times):
-                        moved = value[times * step:]
-                        kept, rest = moved[:width], moved[width:]
+                        kept = value[times * step:][:width]
                         if len(kept) < width:
                             kept = Cat(kept, sign.replicate(width - len(kept)))
-                        other = beyond
-                        if len(rest):
-                            other = beyond | (rest != sign.replicate(len(rest)))
-                        m.d.sync += [stage.eq(kept), dropped.eq(other)]
+                        m.d.sync += stage.eq(kept)
+            # Of what lies above, each further step moves as many bits more to where they are kept.
+            for times, start in enumerate(range(width, len(value), step)):
+                rest = value[start:start + step]
+                beyond = beyond | (rest != sign.replicate(len(rest))) & (by <= times)
+            m.d.sync += dropped.eq(beyond)
             value, sign, beyond = stage, next_sign, dropped
         integer, fraction = Signal(signed(10)), Signal(32)
         with m.If(beyond | (value[-1] != sign)):

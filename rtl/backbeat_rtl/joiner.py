@@ -1,6 +1,6 @@
 """Entries of several column groups, joined into the bytes of rows."""
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -68,39 +68,43 @@ class Joiner(wiring.Component):
         with m.If(take):
             m.d.sync += [full.eq(chosen_valid & (chosen.count != 0)), entry.eq(chosen)]
 
-        # `held` bytes wait for a whole word.
+        # `held` bytes wait for a whole word. The entry's come behind them: `turned`, each to its place
+        # in a word; those from byte `held` on are of the word at hand, those below of the next one.
         rest, held = Signal(8 * WORD), Signal(range(WORD))
-        joined = Signal(16 * WORD)
-        total = Signal(range(2 * WORD + 1))
+        turned, joined, beyond = (Signal(8 * WORD) for _ in range(3))
         flush_final = Signal()      # of `flush`: the rest of a row that took more than a beat
         m.d.comb += [
-            joined.eq(rest | (entry.bytes << (held << 3))),
-            total.eq(held + entry.count),
+            turned.eq(Array([entry.bytes.rotate_left(8 * count) for count in range(WORD)])[held]),
             self.o_empty.eq(~full & ~flush & ~self.o_valid),
         ]
+        for byte in range(WORD):
+            old, new = rest.word_select(byte, 8), turned.word_select(byte, 8)
+            m.d.comb += [joined.word_select(byte, 8).eq(Mux(held > byte, old, new)),
+                         beyond.word_select(byte, 8).eq(Mux(held > byte, new, 0))]
+        # `total`, of at most 15, bit by bit: a carry chain takes longer than three of them.
+        low, carry = [], 0
+        for one, other in zip(held, entry.count, strict=False):
+            low.append(one ^ other ^ carry)
+            carry = one & other | carry & (one ^ other)
+        total, whole, more = Signal(range(WORD)), Signal(), Signal()
+        m.d.comb += [total.eq(Cat(low)), whole.eq(carry | entry.count[-1]), more.eq(whole & total.any())]
         m.d.sync += self.o_valid.eq(0)
         with m.If(self.i_room):
             with m.If(flush):
                 m.d.sync += [
                     self.o_valid.eq(1), self.o.bytes.eq(rest), self.o.count.eq(held),
                     self.o.end.eq(1), self.o.final.eq(flush_final), flush.eq(0), held.eq(0),
-                    rest.eq(0),
                 ]
             with m.Elif(full):
-                whole, more = Signal(), Signal()
-                m.d.comb += [whole.eq(total >= WORD), more.eq(total > WORD)]
                 m.d.sync += [
                     self.o_valid.eq(whole | entry.end),
-                    self.o.bytes.eq(joined[:8 * WORD]),
+                    self.o.bytes.eq(joined),
                     self.o.count.eq(Mux(whole, WORD, total)),
                     self.o.end.eq(entry.end & ~more),
                     self.o.final.eq(entry.final & ~more),
                     flush.eq(entry.end & more), flush_final.eq(entry.final),
+                    rest.eq(Mux(whole, beyond, joined)), held.eq(total),
                 ]
-                with m.If(whole):
-                    m.d.sync += [rest.eq(joined[8 * WORD:]), held.eq(total - WORD)]
-                with m.Else():
-                    m.d.sync += [rest.eq(joined), held.eq(total)]
                 with m.If(entry.end & ~more):
-                    m.d.sync += [rest.eq(0), held.eq(0)]
+                    m.d.sync += held.eq(0)
         return m

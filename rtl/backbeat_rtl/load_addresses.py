@@ -48,34 +48,32 @@ class Splitter(wiring.Component):
     def elaborate(self, _platform):
         m = Module()
         # All counts are less one: to the page's end it is the address, inverted. A page has room for two
-        # of the longest bursts.
-        segment, full, left = Signal(Segment), Signal(), Signal(16)
+        # of the longest bursts; `far`: its end is no nearer than one of them, or there is none.
+        segment, full, left, far = Signal(Segment), Signal(), Signal(16), Signal()
         m.submodules.waiting = waiting = Queue(width=Segment.size, depth=2)
         # Whether a burst is the last one is found before it begins.
-        following, ready, first_left, whole = Signal(Segment), Signal(), Signal(16), Signal()
+        following, ready, whole = Signal(Segment), Signal(), Signal()
+        first_left, first_far = Signal(16), Signal()
         comes, take = data.View(Segment, waiting.r_data), Signal()
-        comes_left, comes_to_page = Signal(16), Signal(9)
         m.d.comb += [
-            comes_left.eq((comes.bytes - 1) >> 3), comes_to_page.eq(~comes.address[3:12]),
             waiting.r_en.eq(~ready | take),
+            whole.eq((first_left[8:] == 0)
+                     & (first_far | (first_left[:8] <= ~following.address[3:11]))),
         ]
         with m.If(waiting.r_en):
-            m.d.sync += [
-                ready.eq(waiting.r_rdy), following.eq(comes), first_left.eq(comes_left),
-                whole.eq((comes_left[8:] == 0) & (
-                    comes.zero | comes_to_page[8] | (comes_left[:8] <= comes_to_page[:8]))),
-            ]
+            m.d.sync += [ready.eq(waiting.r_rdy), following.eq(comes),
+                         first_left.eq((comes.bytes - 1) >> 3),
+                         first_far.eq(comes.zero | ~comes.address[11])]
         left_after, next_last = Signal(16), Signal()
         burst, info = self.o_burst.payload, self.o_info.payload
-        to_page, most, last, sent = Signal(9), Signal(8), Signal(), Signal()
+        to_page, most, last, sent = Signal(8), Signal(8), Signal(), Signal()
         m.d.comb += [
-            to_page.eq(~segment.address[3:12]),
-            most.eq(Mux(segment.zero | to_page[8], 255, to_page)),
+            to_page.eq(~segment.address[3:11]), most.eq(Mux(far, 255, to_page)),
             left_after.eq(left + Cat(~most, Const(0xFF, 8))),
-            # A page begins with the next one; or it is 256 beats on.
-            next_last.eq(Mux(segment.zero | to_page[8],
-                             (left[8:] == 1) & (segment.zero | (left[:8] <= to_page[:8])),
-                             left_after[8:] == 0)),
+            # Where this one is not: behind it a new page has room for 256 beats, or (`far`) the page's
+            # end is 256 beats nearer. Against what is left now both are the same comparison, and nothing
+            # waits for the subtraction.
+            next_last.eq((left[8:] == 0) | (left[8:] == 1) & (segment.zero | (left[:8] <= to_page))),
             burst.address.eq(Cat(Const(0, 3), segment.address[3:])),
             burst.length.eq(Mux(last, left, most)),
             info.address.eq(segment.address), info.length.eq(burst.length),
@@ -92,11 +90,12 @@ class Splitter(wiring.Component):
             take.eq(~full | (sent & last)),
         ]
         with m.If(take):
-            m.d.sync += [full.eq(ready), segment.eq(following), left.eq(first_left), last.eq(whole)]
+            m.d.sync += [full.eq(ready), segment.eq(following), left.eq(first_left), last.eq(whole),
+                         far.eq(first_far)]
         with m.Elif(sent):      # another follows: half a page on, or where the next page begins
-            m.d.sync += [left.eq(left_after), last.eq(next_last),
+            m.d.sync += [left.eq(left_after), last.eq(next_last), far.eq(segment.zero | ~far),
                          segment.address[11:].eq(segment.address[11:] + 1)]
-            with m.If(~to_page[8]):
+            with m.If(~far):
                 m.d.sync += segment.address[3:11].eq(0)
         return m
 
@@ -147,101 +146,90 @@ class LoadAddresses(wiring.Component):
         wiring.connect(m, splitter.o_burst, wiring.flipped(self.o_burst))
         wiring.connect(m, splitter.o_info, wiring.flipped(self.o_info))
         # The next rectangle waits here while one is walked.
-        order, waiting = Signal(self.order), Signal()
+        order, waiting, wanted = Signal(self.order), Signal(), Signal()
         target, rectangle = order.target, order.rectangle
-        with m.If(self.i.ready):
-            m.d.sync += [waiting.eq(self.i.valid), order.eq(self.i.payload)]
+        coming = self.i.payload.target
+        m.d.comb += self.i.ready.eq(~waiting)
+        with m.If(~waiting):
+            m.d.sync += [
+                waiting.eq(self.i.valid), order.eq(self.i.payload),
+                wanted.eq((coming <= Target.B) & self.i_gather.bit_select(coming[0], 1)),
+            ]
 
-        # Gathered or plain: one at a time feeds the splitter.
-        walking, gathering = Signal(), Signal()
-        wanted = Signal()
-        m.d.comb += wanted.eq((target <= Target.B) & self.i_gather.bit_select(target[0], 1))
-        gather_busy = Signal()
-        begin = Signal()
+        # Gathered or plain: one at a time feeds the splitter. The gatherer could take another rectangle
+        # before the last segment of this one has come out.
+        walking, gathering, begin = Signal(), Signal(), Signal()
+        segment = splitter.i
         m.d.comb += [
-            begin.eq(waiting & ~walking & ~gather_busy), self.i.ready.eq(~waiting | begin),
+            begin.eq(waiting & ~walking & ~gathering),
             gather.i_fields.eq(self.i_fields),
-            gather.i_address.eq(Mux(self.i_gather[0], self.i_base[0], self.i_base[1])),
             gather.i.payload.eq(rectangle), gather.i.valid.eq(begin & wanted),
-            self.o_idle.eq(~waiting & ~walking & ~gather_busy & splitter.o_idle),
+            gather.o.ready.eq(segment.ready),
+            self.o_idle.eq(~waiting & ~walking & ~gathering & splitter.o_idle),
         ]
-        with m.If(begin & wanted):
-            m.d.sync += [gather_busy.eq(1), gathering.eq(1)]
-        with m.Elif(begin):
-            m.d.sync += gathering.eq(0)
+        # Stable long before a rectangle begins.
+        m.d.sync += gather.i_address.eq(Mux(self.i_gather[0], self.i_base[0], self.i_base[1]))
+        with m.If(begin):
+            m.d.sync += [waiting.eq(0), walking.eq(~wanted), gathering.eq(wanted)]
         with m.If(gather.o.valid & gather.o.ready & gather.o.payload.end):
-            m.d.sync += gather_busy.eq(0)
+            m.d.sync += gathering.eq(0)
 
-        row, column = Signal(32), Signal(32)
+        # Whether a row is the last one, and whether the step behind it is `i_wrap`: found a row ahead.
+        row, column, pitch = Signal(32), Signal(32), Signal(32)
         rows_left, in_group, width, who = Signal(16), Signal(32), Signal(18), Signal(2)
+        last, wraps, ends = Signal(), Signal(), Signal()
+        next_row, next_group = Signal(32), Signal(32)
         here, after = ([Signal(32, name=f"row_{n}_{t}") for t in range(3)] for n in ("here", "after"))
-        group_here, group_after = Signal(32), Signal(32)
+        group_here, group_after, wraps_here, wraps_after = Signal(32), Signal(32), Signal(), Signal()
         column_here, column_after = ([Signal(32, name=f"column_{n}_{t}") for t in range(3)]
                                      for n in ("here", "after"))
+        group_before, of_one = Signal(33), Signal()     # no group of none, or of one, has a row before
+        m.d.sync += [group_before.eq(self.i_group - 2), of_one.eq(self.i_group == 1)]
+        m.d.comb += [
+            next_row.eq(row + Mux(wraps, self.i_wrap, pitch)),
+            next_group.eq(Mux(wraps, 0, in_group + 1)),
+            ends.eq((who == Target.B) & Mux(wraps, of_one, in_group == group_before)),
+        ]
 
         def pick(move, zero, same, following):
             return Mux(move == Move.ZERO, zero, Mux(move == Move.SAME, same, following))
 
-        known = Signal(2)
-        m.d.comb += known.eq(Mux(target == Target.DESCRIPTOR, 0, target))
-        begin_row, begin_group, begin_column = Signal(32), Signal(32), Signal(32)
-        m.d.comb += [
-            begin_row.eq(pick(rectangle.row_move, self.i_base[target], Array(here)[known],
-                              Array(after)[known])),
-            begin_group.eq(pick(rectangle.row_move, 0, group_here, group_after)),
-            begin_column.eq(pick(rectangle.column_move, 0, Array(column_here)[known],
-                                 Array(column_after)[known])),
-        ]
-        with m.If(begin & ~wanted):
+        # A descriptor begins at zero, whatever else there is to be picked.
+        move, fresh = rectangle.row_move, Signal()
+        m.d.sync += fresh.eq(begin & ~wanted)
+        with m.If(begin):
             m.d.sync += [
-                walking.eq(1), who.eq(target), row.eq(begin_row), column.eq(begin_column),
-                in_group.eq(begin_group), rows_left.eq(rectangle.rows), width.eq(rectangle.bytes),
+                who.eq(target), width.eq(rectangle.bytes), pitch.eq(self.i_pitch[target]),
+                rows_left.eq(rectangle.rows), last.eq(rectangle.rows == 1),
+                row.eq(pick(move, self.i_base[target], Array(here)[target], Array(after)[target])),
+                column.eq(pick(rectangle.column_move, 0, Array(column_here)[target],
+                               Array(column_after)[target])),
+                in_group.eq(pick(move, 0, group_here, group_after)),
+                wraps.eq((target == Target.B) & pick(move, of_one, wraps_here, wraps_after)),
             ]
-            for t in range(3):
-                with m.If(target == t):
-                    m.d.sync += [here[t].eq(begin_row), column_here[t].eq(begin_column),
-                                 column_after[t].eq(begin_column + rectangle.bytes)]
-            with m.If(target == Target.B):
-                m.d.sync += group_here.eq(begin_group)
-
-        # Whether the row is a group's last is found a row ahead.
-        step, next_row, next_group, last = Signal(32), Signal(32), Signal(32), Signal()
-        group_before, grouped, of_one = Signal(32), Signal(), Signal()
-        at_group_end = Signal()
-        m.d.sync += [group_before.eq(self.i_group - 2), grouped.eq(self.i_group != 0),
-                     of_one.eq(self.i_group == 1)]
-        wraps = (who == Target.B) & at_group_end & grouped
-        next_at_end, end_here, end_after = Signal(), Signal(), Signal()
-        m.d.comb += next_at_end.eq(Mux(at_group_end, of_one, in_group == group_before))
-        with m.If(begin & ~wanted):
-            begin_at_end = pick(rectangle.row_move, of_one, end_here, end_after)
-            m.d.sync += at_group_end.eq(begin_at_end)
-            with m.If(target == Target.B):
-                m.d.sync += end_here.eq(begin_at_end)
-        with m.Elif(walking & splitter.i.ready):
-            m.d.sync += at_group_end.eq(next_at_end)
-        m.d.comb += [
-            step.eq(Mux(wraps, self.i_wrap, self.i_pitch[who])),
-            next_row.eq(row + step), next_group.eq(Mux(wraps, 0, in_group + 1)),
-            last.eq(rows_left == 1),
-        ]
-        segment = splitter.i
-        with m.If(gathering):
-            wiring.connect(m, gather.o, segment)
-        with m.Else():
+        with m.If(walking):
             m.d.comb += [
-                segment.valid.eq(walking), segment.payload.address.eq(row + column),
+                segment.valid.eq(1), segment.payload.address.eq(row + column),
                 segment.payload.bytes.eq(width), segment.payload.row_end.eq(1),
-                segment.payload.fetch.eq(who == Target.DESCRIPTOR),
-                segment.payload.end.eq(last),
+                segment.payload.fetch.eq(who == Target.DESCRIPTOR), segment.payload.end.eq(last),
             ]
+        with m.Else():
+            m.d.comb += [segment.valid.eq(gather.o.valid), segment.payload.eq(gather.o.payload)]
+        with m.If(fresh):       # no row has been left yet, and no rectangle begins so soon
+            for t in range(3):
+                with m.If(who == t):
+                    m.d.sync += [here[t].eq(row), column_here[t].eq(column),
+                                 column_after[t].eq(column + width)]
+            with m.If(who == Target.B):
+                m.d.sync += [group_here.eq(in_group), wraps_here.eq(wraps)]
         with m.If(walking & segment.ready):
-            m.d.sync += [row.eq(next_row), in_group.eq(next_group), rows_left.eq(rows_left - 1)]
+            m.d.sync += [row.eq(next_row), in_group.eq(next_group), wraps.eq(ends),
+                         rows_left.eq(rows_left - 1), last.eq(rows_left == 2)]
             with m.If(last):
                 m.d.sync += walking.eq(0)
                 for t in range(3):
                     with m.If(who == t):
                         m.d.sync += after[t].eq(next_row)
                 with m.If(who == Target.B):
-                    m.d.sync += [group_after.eq(next_group), end_after.eq(next_at_end)]
+                    m.d.sync += [group_after.eq(next_group), wraps_after.eq(ends)]
         return m

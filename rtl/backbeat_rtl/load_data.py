@@ -2,13 +2,14 @@
 
 from math import gcd
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import WORD
 from .load_addresses import BurstInfo, Target
 from .memory_port import ReadWord
+from .pipeline import holds, lookup
 from .queue import Queue
 
 __all__ = ["LoadData", "Realigner", "Word"]
@@ -47,71 +48,76 @@ class Realigner(wiring.Component):
             return m
         most = 2 * WORD - 1
         held, count, ending, end = Signal(8 * most), Signal(range(most + 1)), Signal(), Signal()
-        # A tile's pieces are whole words but for its last.
-        piece, last_piece = Signal(range(max(-(-max(self.lanes) // WORD), 2))), Signal()
+        # A tile's pieces are whole words but for its last, which is known before it comes.
+        pieces_of = [-(-lanes // WORD) for lanes in self.lanes]
+        pieces = {WORD} | {lanes % WORD for lanes in self.lanes if lanes % WORD}
+        piece, last_piece = Signal(range(max(*pieces_of, 2))), Signal()
         wanted, enough, few = Signal(range(WORD + 1)), Signal(), Signal()
-        # What is left if a whole piece leaves. By a table: nothing waits for a subtraction.
+        given, accepted, final, on = Signal(), Signal(), Signal(), Signal()
+        # What is left if a whole piece leaves: a table, as nothing is to wait for a subtraction.
         less = Signal.like(count)
 
-        def piece_of(length):
-            rests = Array([(n - length) % (most + 1) for n in range(most + 1)])
-            return [wanted.eq(length), enough.eq(count >= length), few.eq(count <= length),
-                    less.eq(rests[count])]
+        def piece_of(n):
+            rests = [(left - n) % (most + 1) for left in range(most + 1)]
+            return [wanted.eq(n), less.eq(lookup(rests, count)),
+                    enough.eq(holds(count, lambda left: left >= n)),
+                    few.eq(holds(count, lambda left: left <= n))]
 
         m.d.comb += piece_of(WORD)
         for port, lanes in enumerate(self.lanes):
-            with m.If(self.i_cut[port] & (piece == (lanes - 1) // WORD)):
+            if pieces_of[port] > 1:
+                at_last = Signal(name=f"at_last_{port}")
+                with m.If(given):
+                    m.d.sync += at_last.eq(
+                        self.i_cut[port] & ~last_piece & ~final & (piece == pieces_of[port] - 2))
+            else:
+                at_last = self.i_cut[port]
+            with m.If(at_last):
                 m.d.comb += [last_piece.eq(1), *piece_of((lanes - 1) % WORD + 1)]
 
-        out, rest = self.o.payload, Signal(range(most + 1))
-        given, accepted, final = Signal(), Signal(), Signal()
-        length = self.i.payload.count
+        out, rest = self.o.payload, Signal.like(count)
         m.d.comb += [
-            final.eq(ending & few),
-            self.o.valid.eq(enough | (ending & (count != 0))),
+            # While a row ends there is something of it.
+            final.eq(ending & few), self.o.valid.eq(enough | ending),
             out.count.eq(Mux(final, count, wanted)),
             out.row_end.eq(final), out.end.eq(final & end),
-            given.eq(self.o.valid & self.o.ready),
+            given.eq(self.o.valid & self.o.ready), on.eq(self.i_cut.any() & ~last_piece & ~final),
             rest.eq(Mux(given, Mux(final, 0, less), count)),
             self.i.ready.eq(Mux(given, final | ~(ending | less[-1]), ~(ending | count[-1]))),
             accepted.eq(self.i.valid & self.i.ready),
         ]
-        for byte in range(WORD):
+        for byte in range(WORD):        # behind a row's end there is nothing but zeros
             m.d.comb += out.bytes.word_select(byte, 8).eq(
-                Mux(byte < out.count, held.word_select(byte, 8), 0))
+                Mux(byte < wanted, held.word_select(byte, 8), 0))
         # Pieces are whole words or the rest of a tile, so what is left of a word is a multiple of what
         # divides them; behind the last piece of a row there is nothing.
-        pieces = {WORD} | {lanes % WORD for lanes in self.lanes if lanes % WORD}
         even = gcd(*pieces).bit_length() - 1
         shifted, added = Signal(8 * most), Signal(8 * most)
         m.d.comb += [shifted.eq(held),
                      added.eq(self.i.payload.bytes << (Cat(Const(0, even), rest[even:3]) << 3))]
-        with m.If(given):       # behind a row's last piece there is nothing but zeros
+        with m.If(given):
             with m.Switch(wanted):
-                for length_out in pieces:
-                    with m.Case(length_out):
-                        m.d.comb += shifted.eq(held[8 * length_out:])
-        # Added up for all that may become of the piece, before it is known.
-        sums = [Signal.like(count, name=name) for name in ("sum_after", "sum_here")]
-        m.d.comb += [sums[0].eq(less + length), sums[1].eq(count + length)]
+                for length in pieces:
+                    with m.Case(length):
+                        m.d.comb += shifted.eq(held[8 * length:])
+        m.d.sync += count.eq(Mux(accepted, rest + self.i.payload.count, rest))
         with m.If(accepted):
             m.d.sync += [held.eq(shifted | added), ending.eq(self.i.payload.row_end),
-                         end.eq(self.i.payload.end),
-                         count.eq(Mux(given, Mux(final, length, sums[0]), sums[1]))]
+                         end.eq(self.i.payload.end)]
         with m.Elif(given):
-            m.d.sync += [held.eq(shifted), count.eq(rest)]
+            m.d.sync += held.eq(shifted)
             with m.If(final):
                 m.d.sync += ending.eq(0)
         with m.If(given):
-            m.d.sync += piece.eq(Mux(self.i_cut.any() & ~last_piece & ~final, piece + 1, 0))
+            m.d.sync += piece.eq(Mux(on, piece + 1, 0))
         return m
 
 
 class LoadData(wiring.Component):
     """Takes what the bursts bring, and zeros where there is nothing to read, to where it belongs.
 
-    One word per cycle, one cycle more per rectangle; all outputs but ``o_busy`` and ``o_moved`` are a
-    cycle behind the word that is taken. After an error everything is taken and dropped until reset.
+    One word per cycle, one cycle more per rectangle; all outputs but ``o_busy`` are a cycle behind the
+    word that is taken. After an error everything is taken and dropped until reset.
 
     Parameters
     ----------
@@ -146,7 +152,8 @@ class LoadData(wiring.Component):
     o_failed : bit
         Stopped.
     o_busy, o_moved : bit
-        Inside a rectangle; a word has been taken (performance counters).
+        Inside a rectangle; a word has been taken in the cycle before, or the rectangle begun: as many
+        cycles without are in it as it waits for a word (performance counters).
     """
 
     def __init__(self, *, lanes: tuple[int, int], panel, table, columns: int):
@@ -189,14 +196,15 @@ class LoadData(wiring.Component):
             begin.eq(self.i_order.valid & ~busy & ~failed),
             self.i_order.ready.eq(~busy & ~failed),
             source.ready.eq(busy),
-            take.eq(source.valid & busy & ~failed),
-            self.o_busy.eq(busy), self.o_moved.eq(take),
+            take.eq(source.valid & busy & ~failed), self.o_busy.eq(busy),
         ]
         # All goes out of a register: where a word belongs is not found in the cycle in which it is cut.
-        word, moved = Signal(Word, reset_less=True), Signal()
+        # Nor whether a byte is -128, which is then one bit of each.
+        word, moved, lowest = Signal(Word, reset_less=True), Signal(), Signal(WORD, reset_less=True)
         who, begun = Signal(2), self.i_order.payload
         m.d.sync += [
-            word.eq(source.payload), moved.eq(take), who.eq(order.target),
+            word.eq(source.payload), moved.eq(take), who.eq(order.target), self.o_moved.eq(take | begin),
+            lowest.eq(Cat(source.payload.bytes.word_select(n, 8) == 0x80 for n in range(WORD))),
             self.o_panel.eq(begun.panel),
             self.o_start.eq(Cat(begin & (begun.target == t) for t in (Target.A, Target.B))),
             self.o_table.half.eq(order.table_half),
@@ -220,7 +228,6 @@ class LoadData(wiring.Component):
         with m.If(~busy):       # its last word may be on its way out
             m.d.sync += [tile.eq(0), lane.eq(0), number.eq(0), odd.eq(0)]
 
-        minimum = Cat(word.bytes.word_select(n, 8) == 0x80 for n in range(WORD)).any()
         m.d.comb += [
             self.o_done.eq(moved & word.end), self.o_done_target.eq(who),
             self.o_word.eq(word.bytes), self.o_word_valid.eq(moved & (who <= Target.B)),
@@ -235,7 +242,7 @@ class LoadData(wiring.Component):
         # An error of a later word is no earlier.
         wrong = Signal.like(self.error)
         m.d.sync += [wrong.eq(self.error), self.o_error.eq(wrong)]
-        with m.If(moved & (who == Target.A) & minimum):
+        with m.If(moved & (who == Target.A) & lowest.any()):
             m.d.sync += self.o_minimum.eq(1)
         with m.If(self.o_minimum):
             m.d.sync += failed.eq(1)
@@ -252,15 +259,17 @@ class LoadData(wiring.Component):
         take, room, stops = Signal(), Signal(), Signal()
         error = self.error = Signal(self.o_error.shape())
         m.d.comb += [
-            room.eq(active & (words.w_rdy | failed)),
+            # After an error the queue runs empty as fast as it fills: there is room for all that comes.
+            room.eq(active & words.w_rdy),
             take.eq(room & (burst.zero | self.i_word.valid)),
             self.i_word.ready.eq(room & ~burst.zero),
             info.ready.eq(~active | (take & last)),
             error.valid.eq(take & ~burst.zero & self.i_word.payload.error & ~failed),
             error.address.eq(burst.address), error.fetch.eq(burst.fetch),
             stops.eq(error.valid & ~error.fetch),
-            words.w_data.eq(word), words.w_en.eq(take & ~stops), words.r_en.eq(out.ready),
-            out.valid.eq(words.r_rdy & ~failed), out.payload.as_value().eq(words.r_data),
+            # A word that is an error comes out when all is dropped already.
+            words.w_data.eq(word), words.w_en.eq(take), words.r_en.eq(out.ready | failed),
+            out.valid.eq(words.r_rdy), out.payload.as_value().eq(words.r_data),
             word.count.eq(Mux(last, burst.tail, WORD)), word.row_end.eq(last & burst.row_end),
             word.end.eq(last & burst.end),
         ]

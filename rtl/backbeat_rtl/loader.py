@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import WORD
+from .pipeline import holds, lookup
 from .scratchpad import lane_write
 
 __all__ = ["Loader"]
@@ -69,84 +70,95 @@ class Loader(wiring.Component):
         # What is left, less one, and whether that is zero, known in time: whoever sends words asks for
         # the last one. Lanes are counted in eights across lanes, and K in words along it.
         panel, wanted = Signal(self.panel), self.i_panel
-        k_left = Signal(range(self.words * WORD))
+        k_left, all_k = (Signal(range(self.words * WORD)) for _ in range(2))
         lanes_left, last_lanes = Signal(range(self.lanes)), Signal(range(self.lanes))
         tiles_left, more_tiles = (Signal(range(self.tiles)) for _ in range(2))
-        tile_words = Signal(range(self.words + 1))          # ceil(depth / 8)
         # Where the next word goes.
         word = Signal(range(self.words))
         byte = Signal(range(WORD))                          # across lanes
-        lane = Signal(range(self.lanes))                    # along K
-        group = Signal(range(max(-(-self.lanes // WORD), 2)))       # of eight lanes, across
+        lane = Signal(range(self.lanes))                    # across lanes, the first of eight
         base = Signal(range(2 * self.words))                # word at which the tile starts
 
         def in_units(across, lanes):
             return Mux(across, lanes >> 3, lanes)
 
-        k_end, lanes_end, last_tile = Signal(), Signal(), Signal()
+        next_place = Cat(byte, word) + Mux(panel.across, 1, WORD)
+        # Words of a lane and tile, less one; to take away what is inverted adds one more.
+        words_less = Signal.like(base)
+        m.d.comb += words_less.eq(all_k >> 3)
+        next_base = base - ~words_less
+        # So few bits need no adder: each one turns when those below it are set. Across, in eights.
+        below = lane | Mux(panel.across, WORD - 1, 0)
+        next_lane = Cat(bit ^ below[:n].all() for n, bit in enumerate(lane))
+        k_end, lanes_end, last_tile, last = Signal(), Signal(), Signal(), Signal()
         one_word, one_group, one_tile = Signal(), Signal(), Signal()
         next_tile, next_step = Signal(), Signal()
-        begin_k, begin_lanes = Signal.like(k_left), Signal.like(lanes_left)
-        one_lane_word, first_group = wanted.depth <= WORD, Signal()
+        depth_less, begin_lanes = Signal.like(k_left), Signal.like(lanes_left)
+        begin_k_end, first_group, first_tile = Signal(), Signal(), wanted.tiles == 1
+        one_lane_word = holds(
+            Cat(wanted.depth[:4], wanted.depth[4:].any()), lambda n: n <= WORD)
+        # As the flags will be if a word comes.
+        k_ends, lanes_ends, tile_is_last, ends = k_left == 1, lanes_left == 1, Signal(), Signal()
         m.d.comb += [
-            begin_k.eq(in_units(~wanted.across, wanted.depth - 1)),
-            begin_lanes.eq(in_units(wanted.across, (wanted.last - 1)[:len(begin_lanes)])),
-            first_group.eq(Mux(wanted.across, wanted.last <= WORD, wanted.last == 1)),
+            # No adder either: a bit stays if one below it is set.
+            depth_less.eq(Cat(bit ^ ~wanted.depth[:n].any() for n, bit in enumerate(wanted.depth))),
+            begin_lanes.eq(in_units(wanted.across, lookup(
+                [0, *range(self.lanes)], wanted.last)[:len(begin_lanes)])),
+            begin_k_end.eq(Mux(wanted.across, wanted.depth == 1, one_lane_word)),
+            first_group.eq(holds(Cat(wanted.across, wanted.last),
+                                 lambda n: n >> 1 <= (WORD if n % 2 else 1))),
             next_tile.eq(lanes_end & (panel.across | k_end)),
             next_step.eq(panel.across & lanes_end & last_tile),
-            self.o_across.eq(panel.across),
-            self.o_last.eq(lanes_end & last_tile & k_end),
+            tile_is_last.eq(Mux(next_step, one_tile, tiles_left == 1)),
+            # All three at once, so that whether a word is the last one is a register of its own.
+            ends.eq(Mux(lanes_end, tile_is_last & one_group, lanes_ends & last_tile)),
+            self.o_across.eq(panel.across), self.o_last.eq(last),
         ]
         all_lanes = in_units(panel.across, Const(self.lanes - 1))
         all_in_one = panel.across & (self.lanes <= WORD)
         with m.If(self.i_start):
             m.d.sync += [
-                panel.eq(wanted), tile_words.eq((wanted.depth + WORD - 1) >> 3),
-                k_left.eq(begin_k), k_end.eq(Mux(wanted.across, wanted.depth == 1, one_lane_word)),
+                panel.eq(wanted), all_k.eq(depth_less), k_end.eq(begin_k_end),
+                k_left.eq(in_units(~wanted.across, depth_less)),
                 last_lanes.eq(begin_lanes), one_group.eq(first_group), one_word.eq(one_lane_word),
-                lanes_left.eq(Mux(wanted.tiles == 1, begin_lanes,
+                lanes_left.eq(Mux(first_tile, begin_lanes,
                                   in_units(wanted.across, Const(self.lanes - 1)))),
-                lanes_end.eq(Mux(wanted.tiles == 1, first_group,
-                                 wanted.across & (self.lanes <= WORD))),
+                lanes_end.eq(Mux(first_tile, first_group, wanted.across & (self.lanes <= WORD))),
                 tiles_left.eq(wanted.tiles - 1), more_tiles.eq(wanted.tiles - 1),
-                last_tile.eq(wanted.tiles == 1), one_tile.eq(wanted.tiles == 1),
-                word.eq(0), byte.eq(0), lane.eq(0), group.eq(0), base.eq(wanted.start),
-                self.o_active.eq(1),
+                last_tile.eq(first_tile), one_tile.eq(first_tile),
+                word.eq(0), byte.eq(0), lane.eq(0), base.eq(wanted.start),
+                last.eq(first_tile & first_group & begin_k_end), self.o_active.eq(1),
             ]
         with m.Elif(self.i_word):
-            with m.If(self.o_last):
+            with m.If(last):
                 m.d.sync += self.o_active.eq(0)
             with m.If(panel.across):
-                m.d.sync += [group.eq(group + 1), lanes_left.eq(lanes_left - 1),
-                             lanes_end.eq(lanes_left == 1)]
+                m.d.sync += [lane.eq(next_lane), lanes_left.eq(lanes_left - 1),
+                             lanes_end.eq(lanes_ends),
+                             last.eq(ends & Mux(next_step, k_ends, k_end))]
                 with m.If(next_step):
-                    m.d.sync += [Cat(byte, word).eq(Cat(byte, word) + 1), k_left.eq(k_left - 1),
-                                 k_end.eq(k_left == 1)]
+                    m.d.sync += [Cat(byte, word).eq(next_place), k_left.eq(k_left - 1),
+                                 k_end.eq(k_ends)]
             with m.Else():
-                m.d.sync += [word.eq(word + 1), k_left.eq(k_left - 1), k_end.eq(k_left == 1)]
+                m.d.sync += [Cat(byte, word).eq(next_place), k_left.eq(k_left - 1), k_end.eq(k_ends),
+                             last.eq(Mux(k_end, ends & one_word, lanes_end & last_tile & k_ends))]
                 with m.If(k_end):
-                    m.d.sync += [word.eq(0), k_left.eq(tile_words - 1), k_end.eq(one_word),
-                                 lane.eq(lane + 1), lanes_left.eq(lanes_left - 1),
-                                 lanes_end.eq(lanes_left == 1)]
+                    m.d.sync += [word.eq(0), k_left.eq(words_less), k_end.eq(one_word),
+                                 lane.eq(next_lane), lanes_left.eq(lanes_left - 1),
+                                 lanes_end.eq(lanes_ends)]
             with m.If(next_tile):
-                m.d.sync += [lane.eq(0), group.eq(0), tiles_left.eq(tiles_left - 1),
-                             last_tile.eq(tiles_left == 1),
-                             lanes_left.eq(Mux(tiles_left == 1, last_lanes, all_lanes)),
-                             lanes_end.eq(Mux(tiles_left == 1, one_group, all_in_one)),
-                             base.eq(base + tile_words)]
-            with m.If(next_step):
-                m.d.sync += [tiles_left.eq(more_tiles), last_tile.eq(one_tile), base.eq(panel.start),
-                             lanes_left.eq(Mux(one_tile, last_lanes, all_lanes)),
-                             lanes_end.eq(Mux(one_tile, one_group, all_in_one))]
+                m.d.sync += [lane.eq(0), last_tile.eq(tile_is_last),
+                             tiles_left.eq(Mux(next_step, more_tiles, tiles_left - 1)),
+                             lanes_left.eq(Mux(tile_is_last, last_lanes, all_lanes)),
+                             lanes_end.eq(Mux(tile_is_last, one_group, all_in_one)),
+                             base.eq(Mux(next_step, panel.start, next_base))]
 
         write = self.o_write
+        # Across, the lower bits of a lane do not count.
+        here = Cat((lane[3:] == n >> 3) & (panel.across | (lane[:3] == n % WORD))
+                   for n in range(self.lanes))
         m.d.sync += [
-            write.word.eq((base + word)[:len(base)]),
+            write.word.eq((base + word)[:len(base)]), write.lanes.eq(Mux(self.i_word, here, 0)),
             write.bytes.eq(Mux(panel.across, 1 << byte, (1 << WORD) - 1)),
-            write.lanes.eq(0),
         ]
-        with m.If(self.i_word & panel.across):
-            m.d.sync += write.lanes.eq(((1 << WORD) - 1) << (group << 3))
-        with m.Elif(self.i_word):
-            m.d.sync += write.lanes.eq(1 << lane)
         return m

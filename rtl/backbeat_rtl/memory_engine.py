@@ -2,7 +2,6 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from . import isa
@@ -22,7 +21,7 @@ __all__ = ["MemoryEngine"]
 
 #: Bursts asked for ahead of their data.
 _BURSTS = 32
-#: Cycles after which nothing can still be inside that would move on its own.
+#: Cycles after which nothing can still be inside that would move on its own: a power of two.
 _CALM = 256
 
 
@@ -137,9 +136,7 @@ class MemoryEngine(wiring.Component):
             chain.i_fetch_error.valid.eq(data_side.o_error.valid & data_side.o_error.fetch),
             chain.i_fetch_error.address.eq(data_side.o_error.address),
             chain.i_completed.eq(self.o_completed),
-            chain.i_nest_done.eq(nest.o_done),
-            chain.i_nest_misfit.eq(nest.o_misfit), nest.i_begin.eq(chain.o_begin),
-            nest.i_fields.eq(chain.o_fields),
+            nest.i_begin.eq(chain.o_begin), nest.i_fields.eq(chain.o_fields),
         ]
         m.d.sync += [       # as late as what has gone wrong with it
             chain.i_fetched.valid.eq(data_side.o_descriptor_valid),
@@ -148,7 +145,8 @@ class MemoryEngine(wiring.Component):
             chain.i_fetch_done.eq(data_side.o_done
                                   & (data_side.o_done_target == Target.DESCRIPTOR)),
             # It begins and ends long before it is asked for.
-            chain.i_nest_idle.eq(nest.o_idle),
+            chain.i_nest_idle.eq(nest.o_idle), chain.i_nest_done.eq(nest.o_done),
+            chain.i_nest_misfit.eq(nest.o_misfit),
         ]
 
     def elaborate_loads(self, m):
@@ -196,15 +194,17 @@ class MemoryEngine(wiring.Component):
         # A cycle late: the loop nest is not idle so soon after its last load.
         m.d.sync += chain.i_loaded.eq(sides.o_idle & ~orders.r_rdy & ~side.o_busy)
         wiring.connect(m, wiring.flipped(self.port.word), side.i_word)
-        m.submodules.infos = infos = SyncFIFOBuffered(width=BurstInfo.size, depth=_BURSTS)
+        m.submodules.infos = infos = Queue(width=BurstInfo.size, depth=_BURSTS, buffered=True)
         m.d.comb += [
-            infos.w_data.eq(sides.o_info.payload),
-            infos.w_en.eq(sides.o_info.valid & sides.o_info.ready),
             side.i_info.payload.as_value().eq(infos.r_data), side.i_info.valid.eq(infos.r_rdy),
             infos.r_en.eq(side.i_info.ready),
         ]
-        # A cycle late: one more has come by then.
-        m.d.sync += sides.o_info.ready.eq(infos.level < _BURSTS - 2)
+        # A cycle late, both: two more have come by then, and no word comes so soon.
+        m.d.sync += [
+            infos.w_data.eq(sides.o_info.payload),
+            infos.w_en.eq(sides.o_info.valid & sides.o_info.ready),
+            sides.o_info.ready.eq(infos.level < _BURSTS - 3),
+        ]
         wiring.connect(m, sides.o_burst, wiring.flipped(self.port.read))
         m.d.comb += [
             self.o_start.eq(side.o_start), self.o_panel.eq(side.o_panel),
@@ -215,13 +215,14 @@ class MemoryEngine(wiring.Component):
         ]
         # Counted when the last word is in the lanes' registers.
         loaded = Signal()
-        m.d.sync += [loaded.eq(side.o_done & (side.o_done_target != Target.DESCRIPTOR)),
-                     self.loads_done.eq(self.loads_done + (loaded & ~side.o_minimum))]
+        m.d.sync += loaded.eq(side.o_done & (side.o_done_target != Target.DESCRIPTOR))
+        with m.If(loaded & ~side.o_minimum):
+            m.d.sync += self.loads_done.eq(self.loads_done + 1)
 
     def elaborate_runs(self, m):
         c, nest = self.config, self.nest
-        m.submodules.runs = runs = Queue(
-            width=len(nest.o_run.payload.as_value()), depth=c.banks)   # as far as loads can be ahead
+        m.submodules.runs = runs = Queue(                           # as far as loads can be ahead
+            width=len(nest.o_run.payload.as_value()), depth=c.banks, buffered=True)
         order = data.View(nest.o_run.payload.shape(), runs.r_data)
         loads_ahead, stores_ahead, due = Signal(8), Signal(8), Signal()
         # What has come stays so. A cycle late, as the run before is still being fed.
@@ -231,14 +232,15 @@ class MemoryEngine(wiring.Component):
             nest.o_run.ready.eq(runs.w_rdy),
             loads_ahead.eq(self.loads_done - order.loads),
             stores_ahead.eq(self.stores_sent - order.stores),
-            self.o_run.valid.eq(runs.r_rdy & due),
+            self.o_run.valid.eq(due),
             self.o_run.payload.eq(order.run), runs.r_en.eq(self.o_run.valid & self.o_run.ready),
             nest.i_fed.eq(self.i_fed),
             self.o_run_wait.eq(runs.r_rdy & ~self.o_run.valid & ~self.i_running),
         ]
-        m.d.sync += [self.runs_begun.eq(self.runs_begun + runs.r_en),
-                     self.runs_ended.eq(self.runs_ended + self.i_end.valid),
-                     self.stores_sent.eq(self.stores_sent + self.i_sent)]
+        for count, more in ((self.runs_begun, runs.r_en), (self.runs_ended, self.i_end.valid),
+                            (self.stores_sent, self.i_sent)):
+            with m.If(more):
+                m.d.sync += count.eq(count + 1)
 
     def elaborate_stores(self, m):
         c, chain, nest, store = self.config, self.chain, self.nest, self.store
@@ -273,10 +275,9 @@ class MemoryEngine(wiring.Component):
             store.i_written.eq(self.port.written),
             self.o_store_busy.eq(store.o_active), self.o_store_wait.eq(store.o_waiting),
         ]
-        with m.If(chain.o_empty):
+        m.d.comb += order.eq(nest.o_store.payload)
+        with m.If(chain.o_empty):       # nobody looks at the rest
             m.d.comb += [order.first.eq(1), order.last.eq(1), order.empty.eq(1)]
-        with m.Else():
-            m.d.comb += order.eq(nest.o_store.payload)
         m.d.sync += self.o_completed.eq(store.o_completed)
         wiring.connect(m, wiring.flipped(self.i_beat), store.i_beat)
         wiring.connect(m, store.o_burst, wiring.flipped(self.port.write))
@@ -303,28 +304,27 @@ class MemoryEngine(wiring.Component):
     def elaborate_failure(self, m):
         """The first error in program order: a store's comes before a load's."""
         chain, side, store = self.chain, self.load_data, self.store
-        front, front_failed, calm = Signal(Failure), Signal(), Signal(range(_CALM + 1))
-        refused, refusal = Signal(), Signal(Failure)    # a descriptor's rules, a cycle late
-        m.d.sync += [refused.eq(chain.o_failed), refusal.eq(chain.o_failure)]
-        taken_up = Mux(chain.o_pushed, 0, chain.o_address)
-        stored = Mux(store.o_recorded, store.o_record - 4 * isa.RECORD_WORD, 0)
+        front, front_failed = Signal(Failure), Signal()
+        taken_up, stored = chain.o_failure.descriptor, Signal(32)
+        # It is another one only when nothing is left that could fail.
+        m.d.sync += stored.eq(Mux(store.o_recorded, store.o_record - 4 * isa.RECORD_WORD, 0))
         m.d.comb += [self.stop.eq(front_failed | self.o_failed), self.port.flush.eq(self.o_failed)]
         with m.If(~front_failed):
+            m.d.sync += [front.eq(chain.o_failure), front_failed.eq(chain.o_failed)]
             with m.If(side.o_error.valid & ~side.o_error.fetch):
-                m.d.sync += [
-                    front_failed.eq(1), front.error.eq(Error.BUS_READ),
-                    front.value.eq(side.o_error.address),
-                    front.descriptor.eq(taken_up)]
+                m.d.sync += [front_failed.eq(1), front.error.eq(Error.BUS_READ),
+                             front.value.eq(side.o_error.address)]
             with m.Elif(side.o_minimum):
-                m.d.sync += [front_failed.eq(1), front.error.eq(Error.OPERAND), front.value.eq(0),
-                             front.descriptor.eq(taken_up)]
-            with m.Elif(refused):
-                m.d.sync += [front_failed.eq(1), front.eq(refusal)]
+                m.d.sync += [front_failed.eq(1), front.error.eq(Error.OPERAND), front.value.eq(0)]
 
+        # A cycle late: it is a long time.
+        moves, calm = Signal(), Signal(range(_CALM + 1))
         loading = ~chain.i_loaded & ~side.o_failed
-        with m.If(~front_failed | store.o_active | self.i_running | self.i_end.valid | loading):
+        m.d.sync += moves.eq(~front_failed | store.o_active | self.i_running | self.i_end.valid
+                             | loading)
+        with m.If(moves):
             m.d.sync += calm.eq(0)
-        with m.Elif(calm != _CALM):
+        with m.Elif(~calm[-1]):
             m.d.sync += calm.eq(calm + 1)
         with m.If(~self.o_failed):
             with m.If(store.o_error):
@@ -337,5 +337,5 @@ class MemoryEngine(wiring.Component):
                     self.o_failed.eq(1), self.o_failure.error.eq(Error.TIMEOUT),
                     self.o_failure.value.eq(0),
                     self.o_failure.descriptor.eq(Mux(store.o_holding, stored, taken_up))]
-            with m.Elif(calm == _CALM):
+            with m.Elif(calm[-1]):
                 m.d.sync += [self.o_failed.eq(1), self.o_failure.eq(front)]

@@ -1,6 +1,6 @@
 """The AXI4 master: bursts out, words back, and an orderly end whatever happens inside."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -132,13 +132,15 @@ class MemoryPort(wiring.Component):
         # Writes: words wait until their address has been accepted outside.
         m.submodules.lengths = lengths = Queue(width=8, depth=WRITES)
         announced, accepted, answered, may_write = Signal(), Signal(), Signal(), Signal()
-        writes = Signal(range(WRITES + 1))     # bursts announced and not acknowledged
+        # Bursts announced and not acknowledged, bit n: more than n. So whether there are any, or there
+        # is room for one more, is known at once.
+        writes = Signal(WRITES)
         due, any_due = Signal(range(WRITES + 1)), Signal()     # accepted, words not all sent
         # Of the burst whose words are sent: its beats left, less one.
         sending, left, sent, last, ended = Signal(), Signal(8), Signal(), Signal(), Signal()
         may_send = Signal()     # there is one, and its address has been accepted
         m.d.comb += [
-            axi.awvalid.eq(inner.write.valid & may_write & ~flushing),
+            may_write.eq(~writes[-1]), axi.awvalid.eq(inner.write.valid & may_write & ~flushing),
             axi.awaddr.eq(inner.write.payload.address), axi.awlen.eq(inner.write.payload.length),
             inner.write.ready.eq(axi.awready & may_write & ~flushing),
             announced.eq(axi.awvalid & axi.awready),
@@ -154,11 +156,15 @@ class MemoryPort(wiring.Component):
             sent.eq(axi.wvalid & axi.wready), ended.eq(sent & last),
             lengths.r_en.eq(~sending | ended), inner.was_written.eq(sent),
         ]
-        m.d.sync += [
-            due.eq(due + accepted - ended), writes.eq(writes + announced - answered),
-            # Known a cycle ahead; of the bursts under way one more may have come by then.
-            any_due.eq(accepted | (due > 1) | ((due == 1) & ~ended)), may_write.eq(writes < WRITES - 1),
-        ]
+        with m.If(announced & ~answered):
+            m.d.sync += writes.eq(Cat(1, writes))
+        with m.Elif(answered & ~announced):
+            m.d.sync += writes.eq(writes[1:])
+        m.d.sync += any_due.eq(accepted | Mux(ended, due > 1, any_due))
+        with m.If(accepted & ~ended):
+            m.d.sync += due.eq(due + 1)
+        with m.Elif(ended & ~accepted):
+            m.d.sync += due.eq(due - 1)
         with m.If(lengths.r_en):
             m.d.sync += [sending.eq(lengths.r_rdy), left.eq(lengths.r_data),
                          last.eq(lengths.r_data == 0)]
@@ -166,7 +172,7 @@ class MemoryPort(wiring.Component):
             m.d.sync += [left.eq(left - 1), last.eq(left == 1)]
 
         # An orderly end, of what is accepted in the cycle of `flush` too.
-        m.d.comb += inner.quiet.eq((reads == 0) & ~counts & (writes == 0))
+        m.d.comb += inner.quiet.eq((reads == 0) & ~counts & ~writes[0])
         with m.If(flush):
             m.d.sync += flushing.eq(1)
         with m.Elif(inner.quiet):

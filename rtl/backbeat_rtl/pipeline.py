@@ -4,9 +4,9 @@ Data needs no reset: what is not marked valid is never used. Without one the res
 array's thousands of registers, and the simulation has less to do. Control asks for ``reset=True``.
 """
 
-from amaranth.hdl import Mux, Signal
+from amaranth.hdl import Cat, Const, Mux, Signal, Value
 
-__all__ = ["delay", "delay_line", "pipelined_mux"]
+__all__ = ["delay", "delay_line", "exceeds", "holds", "lookup", "pipelined_mux"]
 
 
 def delay_line(m, value, cycles, *, name, reset=False):
@@ -28,6 +28,38 @@ def delay_line(m, value, cycles, *, name, reset=False):
 def delay(m, value, cycles, *, name, reset=False):
     """``value``, ``cycles`` cycles later."""
     return delay_line(m, value, cycles, name=name, reset=reset)[-1]
+
+
+def lookup(values, index):
+    """The value of a table of constants at an index: logic, where an ``Array`` is multiplexers.
+
+    Parameters
+    ----------
+    values : sequence of int
+        Beyond them there are zeros.
+    index : Value
+        Of a few bits, unsigned.
+    """
+    values = list(values)
+    return Cat(Const(sum((value >> bit & 1) << n for n, value in enumerate(values)), len(values))
+               .bit_select(index, 1) for bit in range(max(values).bit_length()))
+
+
+def holds(value, condition):
+    """Whether a condition, a function of an int, holds for a small number: no carry chain."""
+    value = Value.cast(value)
+    return lookup([bool(condition(n)) for n in range(2**len(value))], value).any()
+
+
+def exceeds(value, most):
+    """Whether an unsigned value is above another: one carry chain.
+
+    Of a comparison yosys may make one of the two orders, and then it is a chain and an equality.
+    """
+    value, most = Value.cast(value), Value.cast(most)
+    width = max(len(value), len(most))
+    most = Cat(most, Const(0, width - len(most)))
+    return (value + ~most)[width]       # value - most - 1, and no borrow
 
 
 def pipelined_mux(m, choices, index, *, name):

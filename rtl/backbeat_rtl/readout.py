@@ -2,7 +2,6 @@
 
 from amaranth.hdl import Cat, EnableInserter, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from .accumulators import READ_LATENCY
@@ -10,14 +9,15 @@ from .array import column_sums
 from .column_group import ColumnGroup, Settings
 from .config import Config
 from .joiner import Beat, Joiner
-from .pipeline import delay
+from .pipeline import delay, delay_line, exceeds
+from .queue import Queue
 
 __all__ = ["Readout"]
 
 #: A column's sum may be added to again after so many cycles.
 SUM_UPDATE = 4
 #: Beats held for whoever takes them: a burst's if they go to memory.
-_BEATS = {True: 64, False: 8}
+_BEATS = {True: 64, False: 32}
 #: Of them, on their way when it is seen how many are held.
 _COMING = 3
 
@@ -60,11 +60,11 @@ class Readout(wiring.Component):
     i_clear, o_max_abs
         Largest magnitude of all accumulators read since.
     o_ready : bit
-        All waves of the product before have been sent.
+        All waves of the product before have been sent, two cycles ago at least.
     o_row : bit
-        The last wave of a row's last stripe is being sent.
+        The last wave of a row's last stripe has been sent; before ``o_ready``.
     o_sent : bit
-        The last wave of a product is being sent: its accumulators may be overwritten.
+        The last wave of a product has been sent: its accumulators may be overwritten.
     o_empty : bit
         Nothing is inside.
     o : stream of Beat
@@ -99,7 +99,7 @@ class Readout(wiring.Component):
             "i_table_valid":   In(1),
             "i_clear":         In(1),
             "o_max_abs":       Out(32),
-            "o_ready":         Out(1),
+            "o_ready":         Out(1, init=1),
             "o_row":           Out(1),
             "o_sent":          Out(1),
             "o_empty":         Out(1),
@@ -114,9 +114,10 @@ class Readout(wiring.Component):
         self.elaborate_groups(m, wave, send, joiner)
 
         # Whoever takes the beats and the groups that bring them do not see each other's ready.
-        m.submodules.beats = beats = SyncFIFOBuffered(width=Beat.size, depth=_BEATS[self.config.memory])
+        m.submodules.beats = beats = Queue(
+            width=Beat.size, depth=_BEATS[self.config.memory], buffered=True)
         beats_room = Signal()
-        m.d.sync += beats_room.eq(beats.level < beats.depth - _COMING)
+        m.d.sync += beats_room.eq(beats.level < beats.depth - 1 - _COMING)
         m.d.comb += [
             beats.w_data.eq(joiner.o), beats.w_en.eq(joiner.o_valid), joiner.i_room.eq(beats_room),
             self.o.payload.as_value().eq(beats.r_data), self.o.valid.eq(beats.r_rdy),
@@ -124,13 +125,14 @@ class Readout(wiring.Component):
         ]
         # A cycle late, as nothing takes place in that cycle.
         m.d.sync += self.o_empty.eq(
-            self.o_ready & (self.under_way == 0) & joiner.o_empty & (beats.level == 0))
+            ~self.pending & (self.under_way == 0) & joiner.o_empty & (beats.level == 0) & ~beats.r_rdy)
         return m
 
     def elaborate_waves(self, m, wave, send, joiner):
         """Stripe after stripe, row after row, and in each, tile after tile."""
         c = self.config
-        start, pending = Signal(self.start), Signal()
+        start = Signal(self.start)
+        pending = self.pending = Signal()
         # Less one.
         last_i, last_j = Signal(range(c.tiles)), Signal(range(c.tiles))
         last_of_tile = Signal(range(c.rows))
@@ -138,11 +140,15 @@ class Readout(wiring.Component):
         row, slot_base = Signal(range(c.rows)), Signal(range(c.tiles))
         index, emitting = Signal(32), Signal()
         # First tile of the stripe. Element index of column 0: in the first row of these tiles, in this
-        # row, and in the next one; and how far from there the stripe begins.
-        stripe, top, here, below, offset = (
-            Signal(range(c.tiles)), Signal(32), Signal(32), Signal(32), Signal(range(c.table_size)))
+        # row, and in the next one; and how far from there the stripe begins, and the next one.
+        stripe, top, here, below, offset, offset_on = (
+            Signal(range(c.tiles)), Signal(32), Signal(32), Signal(32), Signal(range(c.table_size)),
+            Signal(range(c.table_size)))
+        # Element index of the next wave: if it is in this row, the next one, or the next stripe.
+        index_on, index_below, index_stripe = Signal(32), Signal(32), Signal(32)
+        # Cycles until the next wave may be sent, and whether it is one at most.
         distance = max(c.group, SUM_UPDATE)
-        wait = Signal(range(distance))
+        wait, near = Signal(range(distance)), Signal(init=1)
 
         # Reserved: the entries of every wave between here and the joiner.
         self.under_way = under_way = Signal(range(self.room + 1))
@@ -156,22 +162,26 @@ class Readout(wiring.Component):
         with m.Elif(under_way == 0):
             m.d.sync += wide.eq(0)
         gone = Signal()
-        m.d.sync += [gone.eq(joiner.o_wave), under_way.eq(under_way + send - gone)]
+        m.d.sync += gone.eq(joiner.o_wave)
+        with m.If(send != gone):
+            m.d.sync += under_way.eq(Mux(gone, under_way - 1, under_way + 1))
         # From the first wave that wants it until nothing is left.
         self.awake, self.requantising = Signal(), Signal()
         with m.If(start.requantise & pending):
             m.d.sync += self.requantising.eq(1)
         with m.Elif(under_way == 0):
             m.d.sync += self.requantising.eq(0)
-        m.d.sync += self.awake.eq((under_way != 0) | self.i_clear | self.i_table_valid)
 
         # The next wave's tile is; asked for a cycle late, since several lie between two waves.
         tile, tile_complete = Signal(range(2 * c.tiles)), Signal()
         begun, complete = Signal(), Signal()
         if c.memory:        # otherwise nobody reads that early
-            m.d.comb += tile_complete.eq(tile < self.i_tiles_complete)
-        m.d.sync += [tile.eq(slot_base + j), begun.eq(self.i_start_valid),
-                     complete.eq(~self.i_start_valid & ~begun & (self.i_sums_complete | tile_complete))]
+            m.d.comb += tile_complete.eq(exceeds(self.i_tiles_complete, tile))
+        m.d.comb += complete.eq(~self.i_start_valid & ~begun & (self.i_sums_complete | tile_complete))
+        m.d.sync += [tile.eq(slot_base + j), begun.eq(self.i_start_valid)]
+        # The next wave can be sent; a cycle ahead, as all that it takes stays so until it is.
+        due = Signal()
+        m.d.sync += due.eq(pending & room & near & ~send & complete)
 
         # Where the wave lies; a cycle late too.
         last_tile, row_end, tiles_end, last_row, final = (Signal() for _ in range(5))
@@ -184,7 +194,7 @@ class Readout(wiring.Component):
             final.eq(at_last_tile & (emitting | at_last_row & ~start.emit)),
         ]
         m.d.comb += [
-            send.eq(pending & room & (wait == 0) & complete & self.i_read_ready),
+            send.eq(due & self.i_read_ready),
             self.o_read.slot.eq(Cat(tile[:(c.tiles - 1).bit_length()], start.c_half)),
             self.o_read.pair.eq(row >> 1),
             wave.odd.eq(row[0]),
@@ -193,16 +203,22 @@ class Readout(wiring.Component):
             wave.end.eq(row_end), wave.final.eq(final),
             wave.requantise.eq(start.requantise), wave.sum.eq(start.sum),
             wave.sum_first.eq(start.sum_first & (i == 0) & (row == 0)), wave.emit.eq(emitting),
+        ]
+        m.d.sync += [
+            # Out of registers: whoever begins the next product waits for the latest of them.
             self.o_row.eq(send & last_tile & ~emitting), self.o_sent.eq(send & final),
-            self.o_ready.eq(~pending),
+            self.o_ready.eq(~pending & ~self.i_start_valid),
+            # Waves are further apart.
+            below.eq(here + self.i_pitch), offset_on.eq(offset + c.stripe * c.columns),
+            index_on.eq(index + c.columns), index_below.eq(below + offset),
+            index_stripe.eq(top + offset_on),
         ]
         with m.If(wait != 0):
-            m.d.sync += wait.eq(wait - 1)
-        m.d.sync += below.eq(here + self.i_pitch)       # waves are further apart
+            m.d.sync += [wait.eq(wait - 1), near.eq(wait <= 2)]
         with m.If(send):
-            m.d.sync += [wait.eq(distance - 1), j.eq(j + 1), index.eq(index + c.columns)]
+            m.d.sync += [wait.eq(distance - 1), near.eq(0), j.eq(j + 1), index.eq(index_on)]
             with m.If(row_end & ~tiles_end):
-                m.d.sync += [j.eq(stripe), row.eq(row + 1), here.eq(below), index.eq(below + offset)]
+                m.d.sync += [j.eq(stripe), row.eq(row + 1), here.eq(below), index.eq(index_below)]
             with m.If(row_end & tiles_end):
                 m.d.sync += row.eq(0)
                 with m.If(last_tile):
@@ -211,8 +227,8 @@ class Readout(wiring.Component):
                         slot_base.eq(slot_base + start.b_tiles),
                         top.eq(below), here.eq(below), index.eq(below), emitting.eq(last_row)]
                 with m.Else():
-                    m.d.sync += [stripe.eq(j + 1), offset.eq(offset + c.stripe * c.columns),
-                                 here.eq(top), index.eq(top + offset + c.stripe * c.columns)]
+                    m.d.sync += [stripe.eq(j + 1), offset.eq(offset_on), here.eq(top),
+                                 index.eq(index_stripe)]
             with m.If(final):
                 m.d.sync += pending.eq(0)
         with m.If(self.i_start_valid):
@@ -230,9 +246,11 @@ class Readout(wiring.Component):
         # The register before the groups runs beside the accumulators' own.
         strobe = delay(m, send, READ_LATENCY - 1, name="send", reset=True)
         walking = data.View(wave.shape(), delay(m, wave.as_value(), READ_LATENCY - 1, name="wave"))
-        # So do writes of the table and the clearing.
-        table, table_valid, clear = Signal(self.i_table.shape(), reset_less=True), Signal(), Signal()
-        m.d.sync += [table.eq(self.i_table), table_valid.eq(self.i_table_valid), clear.eq(self.i_clear)]
+        # So do writes of the table and the clearing; in the first of two cycles they wake the groups.
+        table = data.View(self.i_table.shape(), delay(m, self.i_table.as_value(), 2, name="table"))
+        waking, (clear, table_valid) = delay_line(
+            m, Cat(self.i_clear, self.i_table_valid), 2, name="clear_table", reset=True)[1:]
+        m.d.sync += self.awake.eq((self.under_way != 0) | waking.any())
         lane = table.lane
         for g, group in enumerate(self.groups):
             # At rest nothing in a group changes: less power, and less to simulate.
@@ -262,7 +280,7 @@ class Readout(wiring.Component):
             halves = [Signal(32, name=f"largest_{count}_{n}") for n in range(max(count, 1))]
             for n, into in enumerate(halves):
                 one, other = largest[n], largest[n - len(halves)]
-                with m.If(self.i_clear | clear):
+                with m.If(waking[0] | clear):
                     m.d.sync += into.eq(0)
                 with m.Else():
                     m.d.sync += into.eq(Mux(other > one, other, one))

@@ -13,12 +13,15 @@ class Sequencer(wiring.Component):
     """Feeds every tile of ``A panel @ B panel``, one step of K per cycle, tile after tile.
 
     Row tiles are the outer loop, column tiles the inner one; the accumulator slot counts them. A
-    tile takes max(depth, ``period``) cycles, the first one of a run at least ``settle``, so that
-    it may accumulate onto the run before. A short tile waits before its first step, not behind
-    its last, so the last steps of any two tiles are far enough apart, of whatever depth they are.
-    No cycle is lost between tiles, nor between runs if the next one is waiting.
+    tile takes max(depth, ``period``) cycles, at least two, as its end is found a cycle before it; the
+    first one of a run at least ``settle``, so that it may accumulate onto the run before. A short tile
+    waits before its first step, not behind its last, so the last steps of any two tiles are far enough
+    apart, of whatever depth they are. No cycle is lost between tiles, nor between runs if the next one
+    is waiting.
 
-    Latency 2 cycles from an accepted run to its first read, plus the wait of a short tile.
+    A run is accepted a cycle after it has come at the earliest: it comes from afar, so its extent is
+    looked at in registers of this place. Latency 2 cycles from an accepted run to its first read, plus
+    the wait of a short tile.
 
     Parameters
     ----------
@@ -32,7 +35,8 @@ class Sequencer(wiring.Component):
     Members
     -------
     i_run : stream of {depth, a_tiles, b_tiles, a_start, b_start, c_half, accumulate}
-        The product of two loaded panels, which start at those words of the lanes.
+        The product of two loaded panels, which start at those words of the lanes. ``ready`` only for
+        what has come.
     o_a, o_b : {valid, first, address}
         Scratchpad reads.
     o_last : bit
@@ -45,7 +49,7 @@ class Sequencer(wiring.Component):
 
     def __init__(self, *, depth: int, tiles: int, period: int, settle: int):
         self.depth, self.tiles = depth, tiles
-        self.period, self.settle = period, max(period, settle)
+        self.period, self.settle = max(period, 2), max(period, settle, 2)
         self.run = data.StructLayout({
             "depth": range(depth + 1), "a_tiles": range(tiles + 1), "b_tiles": range(tiles + 1),
             "a_start": range(2 * depth // WORD), "b_start": range(2 * depth // WORD),
@@ -83,7 +87,11 @@ class Sequencer(wiring.Component):
         at_row_end, at_last_tile = j == last_j, (j == last_j) & (i == last_i)
         m.d.sync += [row_end.eq(at_row_end), last_tile.eq(at_last_tile),
                      tile_end.eq(busy & (k == before_last_k))]
-        m.d.comb += [run_end.eq(tile_end & last_tile), self.i_run.ready.eq(~busy | run_end)]
+        # Stays as it is until it is accepted. A run takes longer than the next one needs to come here.
+        coming, seen, free = Signal(self.run, reset_less=True), Signal(), Signal()
+        m.d.sync += [coming.eq(self.i_run.payload), seen.eq(self.i_run.valid & ~self.i_run.ready)]
+        m.d.comb += [run_end.eq(tile_end & last_tile), free.eq(~busy | run_end),
+                     self.i_run.ready.eq(seen & free)]
 
         with m.If(busy):
             m.d.sync += k.eq(k + 1)
@@ -91,17 +99,15 @@ class Sequencer(wiring.Component):
                 m.d.sync += [k.eq(wait), slot.eq(slot + 1), j.eq(j + 1), b_base.eq(b_base + pitch)]
                 with m.If(row_end):
                     m.d.sync += [j.eq(0), b_base.eq(run.b_start), i.eq(i + 1), a_base.eq(a_base + pitch)]
-        with m.If(self.i_run.ready):
-            depth = self.i_run.payload.depth
+        with m.If(free):
+            depth = coming.depth
             m.d.sync += [
-                busy.eq(self.i_run.valid), run.eq(self.i_run.payload),
-                before_last_k.eq(depth - 2), last_i.eq(self.i_run.payload.a_tiles - 1),
-                last_j.eq(self.i_run.payload.b_tiles - 1),
-                pitch.eq((depth + WORD - 1) >> 3),
+                busy.eq(self.i_run.valid & seen), run.eq(coming),
+                before_last_k.eq(depth - 2), last_i.eq(coming.a_tiles - 1),
+                last_j.eq(coming.b_tiles - 1), pitch.eq((depth + WORD - 1) >> 3),
                 k.eq(Mux(depth < self.settle, depth - self.settle, 0)),
                 wait.eq(Mux(depth < self.period, depth - self.period, 0)),
-                i.eq(0), j.eq(0), slot.eq(0),
-                a_base.eq(self.i_run.payload.a_start), b_base.eq(self.i_run.payload.b_start),
+                i.eq(0), j.eq(0), slot.eq(0), a_base.eq(coming.a_start), b_base.eq(coming.b_start),
             ]
 
         feeding = busy & (k >= 0)

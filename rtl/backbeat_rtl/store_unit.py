@@ -20,7 +20,7 @@ Destination = data.StructLayout({
     "requantise": 1, "summed": 1, "settings": Settings})
 
 #: A rectangle of C (and a row of sums) to be written, behind the read-out.
-_AREA = data.StructLayout({"rows": 16, "columns": 16, "column": 24, "row_move": 2, "emit": 1})
+AREA = data.StructLayout({"rows": 16, "columns": 16, "column": 24, "row_move": 2, "emit": 1})
 
 
 def _pick(move, zero, same, following):
@@ -55,12 +55,11 @@ class StoreUnit(wiring.Component):
     i_runs_begun, i_runs_ended, i_loads_done : 8 bit
         How many so far.
     o_last_run, o_sums_complete : bit
-        The last run of the macro-tile that the read-out has is draining, has ended; the latter a cycle
-        late.
+        The last run of the macro-tile that the read-out has is draining, has ended; both a cycle late.
     i_cycles : 32 bit
         For the record.
     i_max_abs, o_clear, o_start, o_start_valid, i_ready, i_row, i_empty, i_beat, o_pitch, o_settings
-        To and from the read-out.
+        To and from the read-out. It begins a cycle after its macro-tile has been taken.
     o_burst, o_word, i_written
         To and from the memory port.
     o_completed : bit
@@ -72,11 +71,11 @@ class StoreUnit(wiring.Component):
     o_error_address : 32 bit
         Of the burst.
     o_active : bit
-        Something is being read out, written or acknowledged.
+        Something is being read out, written or acknowledged; a cycle late.
     o_holding : bit
         A product has been begun and is not complete.
     o_waiting : bit
-        A word waits for the port (performance counter).
+        A word waits for the port (performance counter); a cycle late.
     """
 
     def __init__(self, *, start, rows: int, columns: int):
@@ -122,33 +121,35 @@ class StoreUnit(wiring.Component):
     def elaborate(self, _platform):
         m = Module()
         self.destination = destination = Signal(Destination)
-        m.submodules.areas = self.areas = areas = Queue(width=_AREA.size, depth=4)
+        m.submodules.areas = self.areas = areas = Queue(width=AREA.size, depth=5, buffered=True)
         m.submodules.splitter = self.splitter = Splitter()
-        self.record_burst, self.record_word = Signal(), Signal()
+        # Set with the state that they stand for: nothing has to be decoded.
+        self.record_burst, self.record_word, self.record_times = Signal(), Signal(), Signal()
         self.writing = Signal()         # rows or acknowledgements are outstanding
 
-        order, area = self.i.payload, Signal(_AREA)
+        order, area = self.i.payload, Signal(AREA)
         index_here, index_after = Signal(32), Signal(32)
         column_here, column_after = Signal(24), Signal(24)
         begin_index, begin_column = Signal(32), Signal(24)
         runs_ahead, ended_ahead, loads_ahead = Signal(8), Signal(8), Signal(8)
-        idle = self.i_empty & ~self.writing
+        # Nothing is left inside; the next product begins; the next macro-tile is taken. What lets them
+        # stays so until it is acted upon, so they come out of registers, a cycle late, and none is set
+        # again by what it has not yet changed.
+        quiet, begins, takes = Signal(), Signal(), Signal()
         m.d.comb += [
             runs_ahead.eq(self.i_runs_begun - order.runs),
             ended_ahead.eq(self.i_runs_ended - order.runs),
             loads_ahead.eq(self.i_loads_done - order.loads),
             begin_index.eq(_pick(order.row_move, 0, index_here, index_after)),
             begin_column.eq(_pick(order.column_move, 0, column_here, column_after)),
-            *(self.o_start[f].eq(order[f]) for f in (
-                "a_tiles", "a_last", "b_tiles", "b_last", "c_half", "table_half", "sum_first", "emit")),
             self.o_start.requantise.eq(destination.requantise),
             self.o_start.sum.eq(destination.summed), self.o_start.stripes.eq(1),
-            self.o_start.index.eq(begin_index + begin_column),
             self.o_pitch.eq(destination.columns), self.o_settings.eq(destination.settings),
             *(area[f].eq(order[f]) for f in ("rows", "columns", "row_move", "emit")),
             area.column.eq(begin_column), areas.w_data.eq(area),
             self.o_record.eq(destination.record), self.o_recorded.eq(destination.recorded),
-            self.o_active.eq(~self.i_empty | self.writing),
+            self.i_destination.ready.eq(begins), self.o_clear.eq(begins),
+            self.i.ready.eq(takes), areas.w_en.eq(takes & ~order.empty),
         ]
         # What has come stays so: while an order waits, or is read out, the counts may go round.
         due, ended, waits = Signal(), Signal(), Signal()
@@ -156,51 +157,57 @@ class StoreUnit(wiring.Component):
         m.d.sync += [due.eq(waits & (due | ~(runs_ahead[7] | loads_ahead[7]))),
                      ended.eq(waits & (ended | ~ended_ahead[7]))]
         last_run, before_last = Signal(8), Signal(8)
-        m.d.comb += self.o_last_run.eq(self.i_runs_ended == before_last)
+        # A cycle late: the next run has no tile so soon, and nothing is read out so early.
+        m.d.sync += self.o_last_run.eq(self.i_runs_ended == before_last)
         with m.If(self.i_runs_ended == last_run):
             m.d.sync += self.o_sums_complete.eq(1)
         with m.If(self.i_row):
             m.d.sync += index_after.eq(index_after + destination.columns)
+        m.d.sync += [
+            self.o_active.eq(~self.i_empty | self.writing),
+            # The read-out looks idle until it has been begun.
+            quiet.eq(self.i_ready & self.i_empty & ~self.writing & ~takes & ~self.o_start_valid),
+            # A new product: its settings come into force when nothing is left of the old.
+            begins.eq(self.i.valid & order.first & self.i_destination.valid & quiet
+                      & ~self.o_holding & ~begins),
+            takes.eq(0), self.o_start_valid.eq(areas.w_en),
+        ]
+        with m.If(begins):
+            m.d.sync += [destination.eq(self.i_destination.payload), self.o_holding.eq(1)]
+        with m.If(takes):
+            m.d.sync += [
+                *(self.o_start[f].eq(order[f]) for f in (
+                    "a_tiles", "a_last", "b_tiles", "b_last", "c_half", "table_half", "sum_first",
+                    "emit")),
+                self.o_start.index.eq(begin_index + begin_column),
+                index_here.eq(begin_index), index_after.eq(begin_index), column_here.eq(begin_column),
+                column_after.eq(begin_column + order.columns),
+                last_run.eq(order.runs), before_last.eq(order.runs - 1), self.o_sums_complete.eq(ended),
+            ]
         with m.FSM(name="product"):
-            with m.State("TAKE"):
-                with m.If(self.i.valid & order.first & ~self.o_holding):
-                    # A new product: its settings come into force when nothing is left of the old.
-                    with m.If(self.i_destination.valid & idle & self.i_ready):
-                        m.d.comb += [self.i_destination.ready.eq(1), self.o_clear.eq(1)]
-                        m.d.sync += [destination.eq(self.i_destination.payload), self.o_holding.eq(1)]
-                with m.Elif(self.i.valid & order.empty):
-                    m.d.comb += self.i.ready.eq(1)
+            with m.State("TAKE"):       # left on `takes` alone, so that is set in no other state
+                m.d.sync += takes.eq(self.i.valid & self.o_holding & ~takes
+                                     & (order.empty | due & self.i_ready & areas.w_rdy))
+                with m.If(takes & order.last):
                     m.next = "FINISH"
-                with m.Elif(due & self.i_ready & areas.w_rdy):
-                    m.d.comb += [self.i.ready.eq(1), self.o_start_valid.eq(1), areas.w_en.eq(1)]
-                    m.d.sync += [index_here.eq(begin_index), index_after.eq(begin_index),
-                                 column_here.eq(begin_column),
-                                 last_run.eq(order.runs), before_last.eq(order.runs - 1),
-                                 self.o_sums_complete.eq(ended),
-                                 column_after.eq(begin_column + order.columns)]
-                    with m.If(order.last):
-                        m.next = "FINISH"
             with m.State("FINISH"):
-                with m.If(self.i_ready & idle & ~self.o_error):
+                with m.If(quiet & ~self.o_error):
                     with m.If(destination.recorded):
+                        m.d.sync += self.record_burst.eq(1)
                         m.next = "RECORD"
                     with m.Else():
-                        m.d.comb += self.o_completed.eq(1)
-                        m.d.sync += self.o_holding.eq(0)
-                        m.next = "TAKE"
+                        m.next = "ACKNOWLEDGE"
             with m.State("RECORD"):
-                m.d.comb += self.record_burst.eq(1)
                 with m.If(self.splitter.i.ready):
+                    m.d.sync += [self.record_burst.eq(0), self.record_word.eq(1)]
                     m.next = "RESULT"
             with m.State("RESULT"):
-                m.d.comb += [self.record_word.eq(1),
-                             self.o_word.payload.bytes.eq(Cat(Const(1, 32), self.i_max_abs))]
                 with m.If(self.o_word.ready):
+                    m.d.sync += self.record_times.eq(1)
                     m.next = "TIMES"
             with m.State("TIMES"):
-                m.d.comb += [self.record_word.eq(1),
-                             self.o_word.payload.bytes.eq(Cat(destination.begun, self.i_cycles))]
                 with m.If(self.o_word.ready):
+                    m.d.sync += [self.record_word.eq(0), self.record_times.eq(0)]
                     m.next = "ACKNOWLEDGE"
             with m.State("ACKNOWLEDGE"):
                 with m.If(~self.writing & ~self.o_error):
@@ -215,19 +222,27 @@ class StoreUnit(wiring.Component):
     def elaborate_addresses(self, m):
         """The rows of area after area, stripe by stripe, and the sums as one more row."""
         destination, areas, segment = self.destination, self.areas, self.splitter.i
-        area = data.View(_AREA, areas.r_data)
+        area = data.View(AREA, areas.r_data)
         row_here, row_after, row, top = (Signal(32) for _ in range(4))
         # Less one: rows of the area, and of them those that lie in the tiles at hand.
         rows_left, in_tiles, columns_left = Signal(16), Signal(range(self.rows)), Signal(16)
         begin_row, below, sums = (Signal(32) for _ in range(3))
         offset, size = Signal(len(area.column) + 2), Signal(segment.payload.bytes.shape())
         shift = Mux(destination.requantise, 0, 2)
-        self.walking = Signal()
         last_row, last_tiles, last_stripe = Signal(), Signal(), Signal()
+        # Set with the state that they stand for; the last one with NEXT, if no row of sums follows.
+        at_rest, in_rows, in_sums, leaves = Signal(init=1), Signal(), Signal(), Signal()
+        self.walking = ~at_rest
         m.d.comb += [
             begin_row.eq(_pick(area.row_move, destination.c, row_here, row_after)),
             below.eq(row + destination.pitch),
+            segment.valid.eq(in_rows | in_sums | at_rest & ~areas.r_rdy & self.record_burst),
+            segment.payload.address.eq(Mux(in_rows, row + offset,
+                                           Mux(in_sums, sums, destination.record))),
+            segment.payload.bytes.eq(Mux(in_rows, size, Mux(in_sums, area.columns << 2, 2 * WORD))),
+            areas.r_en.eq(leaves | in_sums & segment.ready),
         ]
+        m.d.sync += leaves.eq(in_rows & segment.ready & last_row & last_stripe & last_tiles & ~area.emit)
         with m.FSM(name="rows"):
             with m.State("TAKE"):
                 with m.If(areas.r_rdy):
@@ -235,32 +250,24 @@ class StoreUnit(wiring.Component):
                         row.eq(begin_row), row_here.eq(begin_row), top.eq(begin_row),
                         rows_left.eq(area.rows - 1), columns_left.eq(area.columns),
                         offset.eq(area.column << shift), sums.eq(destination.sums + (area.column << 2)),
+                        at_rest.eq(0),
                     ]
                     m.next = "SETTLE"
-                with m.Else():
-                    m.d.comb += [segment.valid.eq(self.record_burst),
-                                 segment.payload.address.eq(destination.record),
-                                 segment.payload.bytes.eq(2 * WORD)]
             with m.State("SETTLE"):     # whatever else the rows of a stripe have to ask for
                 narrow, low = columns_left <= self.columns, rows_left < self.rows
-                m.d.comb += self.walking.eq(1)
                 m.d.sync += [
                     last_stripe.eq(narrow), size.eq(Mux(narrow, columns_left, self.columns) << shift),
                     last_tiles.eq(low), in_tiles.eq(Mux(low, rows_left, self.rows - 1)),
-                    last_row.eq(rows_left == 0),
+                    last_row.eq(rows_left == 0), in_rows.eq(1),
                 ]
                 m.next = "ROWS"
             with m.State("ROWS"):
-                m.d.comb += [
-                    self.walking.eq(1), segment.valid.eq(1),
-                    segment.payload.address.eq(row + offset), segment.payload.bytes.eq(size),
-                ]
                 with m.If(segment.ready):
                     m.d.sync += [row.eq(below), in_tiles.eq(in_tiles - 1), last_row.eq(in_tiles == 1)]
                     with m.If(last_row):
+                        m.d.sync += in_rows.eq(0)
                         m.next = "NEXT"
             with m.State("NEXT"):
-                m.d.comb += self.walking.eq(1)
                 with m.If(~last_stripe):
                     m.d.sync += [row.eq(top), offset.eq(offset + (self.columns << shift)),
                                  columns_left.eq(columns_left - self.columns)]
@@ -271,18 +278,15 @@ class StoreUnit(wiring.Component):
                     m.next = "SETTLE"
                 with m.Else():
                     m.d.sync += row_after.eq(row)
-                    m.d.comb += areas.r_en.eq(~area.emit)
                     with m.If(area.emit):
+                        m.d.sync += in_sums.eq(1)
                         m.next = "SUMS"
                     with m.Else():
+                        m.d.sync += at_rest.eq(1)
                         m.next = "TAKE"
             with m.State("SUMS"):
-                m.d.comb += [
-                    self.walking.eq(1), segment.valid.eq(1), segment.payload.address.eq(sums),
-                    segment.payload.bytes.eq(area.columns << 2),
-                ]
                 with m.If(segment.ready):
-                    m.d.comb += areas.r_en.eq(1)
+                    m.d.sync += [in_sums.eq(0), at_rest.eq(1)]
                     m.next = "TAKE"
 
     def elaborate_words(self, m):
@@ -292,10 +296,14 @@ class StoreUnit(wiring.Component):
         m.d.comb += [
             word.valid.eq(beat.valid | self.record_word),
             beat.ready.eq(word.ready & ~self.record_word),
-            self.o_waiting.eq(word.valid & ~word.ready),
         ]
+        m.d.sync += self.o_waiting.eq(word.valid & ~word.ready)
         with m.If(self.record_word):
-            m.d.comb += word.payload.strobe.eq((1 << WORD) - 1)
+            m.d.comb += [
+                word.payload.strobe.eq((1 << WORD) - 1),
+                word.payload.bytes.eq(Mux(self.record_times, Cat(self.destination.begun, self.i_cycles),
+                                          Cat(Const(1, 32), self.i_max_abs))),
+            ]
         with m.Else():
             m.d.comb += [word.payload.bytes.eq(beat.payload.bytes),
                          *(word.payload.strobe[n].eq(beat.payload.count > n) for n in range(WORD))]

@@ -35,7 +35,7 @@ def runs(p: Problem, plan: Plan) -> int:
 
 def _tile(p: Problem, depth: int) -> int:
     """Cycles of a tile."""
-    return max(depth, p.config.row_pairs)
+    return max(depth, p.config.row_pairs, 2)
 
 
 def _read_rate(p: Problem, depth: int) -> float:

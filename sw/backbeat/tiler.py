@@ -55,7 +55,7 @@ _CANDIDATES = 40
 #: Runs walked through in all: a product of so many runs is long enough for the bound to be close.
 _WALK = 20_000
 #: Cycles from a command to its effect at the far end of the array, roughly.
-_LATENCY = 55
+_LATENCY = 57
 #: Cycles of a command that moves no word.
 _COMMAND = 3
 

@@ -300,8 +300,8 @@ PROPERTIES = [
     Property("axi.bursts", "Bursts cover a segment's words in order, none crosses a page or 256 words",
              "Splitter", "", Splits, "pdr", 12, faults=(
                  Fault("to the page's end and one more", "load_addresses",
-                       r"to_page\.eq\(~segment\.address\[3:12\]\)",
-                       "to_page.eq((~segment.address[3:12]) + 1)", cheap=True),
+                       r"to_page\.eq\(~segment\.address\[3:11\]\)",
+                       "to_page.eq((~segment.address[3:11]) + 1)", cheap=True),
                  Fault("the next burst at the same place", "load_addresses",
                        r"segment\.address\[11:\] \+ 1", "segment.address[11:]"),
              )),

@@ -81,6 +81,7 @@ class Steps(Checker):
         self.assume(m, (run.depth != 0) & (run.depth <= dut.depth))
         self.assume(m, (run.a_tiles != 0) & (run.b_tiles != 0) & (run.a_tiles <= 2) & (run.b_tiles <= 2)
                     & (run.depth <= 8))
+        self.assume(m, held(m, dut.i_run.valid, dut.i_run.ready, bits, "run"))
         # Reads come out a cycle late, so another run is accepted a cycle before the last one's last.
         taken = past(m, dut.i_run.valid & dut.i_run.ready, "taken")
         accepted = past(m, run, "accepted")
@@ -145,6 +146,7 @@ PROPERTIES = [
              "Sequencer", "depth=16, tiles=4, period=3, settle=4", Steps, "pdr", 60, covered=60, faults=(
                  Fault("a tile begins where the one before ended", "sequencer",
                        r"b_base\.eq\(run\.b_start\)", "b_base.eq(b_base)", cheap=True),
-                 Fault("never at rest", "sequencer", r"busy\.eq\(self\.i_run\.valid\)", "busy.eq(1)"),
+                 Fault("never at rest", "sequencer", r"busy\.eq\(self\.i_run\.valid & seen\)",
+                       "busy.eq(1)"),
              )),
 ]

@@ -87,9 +87,9 @@ class Banks(Checker):
 
 PROPERTIES = [
     Property("nest.banks", "No bank is loaded while a run needs it, nor before what it held was read",
-             "LoopNest", f"2x2, depth=16, M, N <= {EXTENT}, K <= {DEPTH}", Banks, "bmc", 25, covered=30,
+             "LoopNest", f"2x2, depth=16, M, N <= {EXTENT}, K <= {DEPTH}", Banks, "bmc", 30, covered=35,
              faults=(
                  Fault("free while one run needs it", "loop_nest",
-                       r"unused\[n\]\.eq\(after == 0\)", "unused[n].eq(after <= 1)"),
+                       r"fewer & \(users\[1:\] == 0\)", "users[1:] == 0"),
              )),
 ]

@@ -101,13 +101,13 @@ FAULTS = (
 
 PROPERTIES = [
     Property("requantiser.shift", "Shift, rounding, zero point and clip of any accumulator and bias",
-             "Requantiser", "32 bits, multiplier 1", lambda: Formula(32, 1), "dprove", 16, covered=16,
+             "Requantiser", "32 bits, multiplier 1", lambda: Formula(32, 1), "dprove", 17, covered=17,
              faults=FAULTS),
     Property("requantiser.far", "The same at the upper end of the product", "Requantiser",
-             "32 bits, multiplier 2^30", lambda: Formula(32, 1 << 30), "dprove", 16, covered=16,
+             "32 bits, multiplier 2^30", lambda: Formula(32, 1 << 30), "dprove", 17, covered=17,
              faults=FAULTS[1:2]),
     Property("requantiser.product", "The whole formula for all small operands", "Requantiser",
-             "4 bits, all multipliers", lambda: Formula(4, None), "dprove", 16, covered=16, faults=(
+             "4 bits, all multipliers", lambda: Formula(4, None), "dprove", 17, covered=17, faults=(
                  Fault("the multiplier's sign", "epilogue",
                        r"low_high\.eq\(x\[:split\] \* multiplier\[split:\]\.as_signed\(\)\)",
                        "low_high.eq(x[:split] * multiplier[split:])"),

@@ -9,7 +9,7 @@ from backbeat_rtl.config import WORD, Config
 from backbeat_rtl.gather import Move
 from backbeat_rtl.load_addresses import Segment
 from backbeat_rtl.readout import Readout
-from backbeat_rtl.store_unit import _AREA, Destination, StoreUnit
+from backbeat_rtl.store_unit import AREA, Destination, StoreUnit
 
 from .checker import Checker, any_of, fixed, held, past
 from .solve import Fault, Property
@@ -41,7 +41,7 @@ class Rows(Checker):
         dut.destination = destination = Signal(Destination)
         m.d.comb += [destination.c.eq(C), destination.pitch.eq(PITCH), destination.sums.eq(SUMS),
                      destination.record.eq(RECORD), destination.requantise.eq(fixed(m, 1, "requantise"))]
-        dut.areas = areas = SimpleNamespace(r_data=Signal(_AREA.size), r_rdy=any_of(m, 1, "area_ready"),
+        dut.areas = areas = SimpleNamespace(r_data=Signal(AREA.size), r_rdy=any_of(m, 1, "area_ready"),
                                             r_en=Signal())
         dut.splitter = splitter = SimpleNamespace(i=stream.Signature(Segment).create())
         dut.record_burst = any_of(m, 1, "record_burst")
@@ -51,7 +51,7 @@ class Rows(Checker):
         emit, beside = fixed(m, 1, "emit"), fixed(m, 1, "beside")
         self.assume(m, (rows != 0) & (rows <= M) & (columns != 0) & (columns <= N))
         second = Signal()
-        area = data.View(_AREA, areas.r_data)
+        area = data.View(AREA, areas.r_data)
         m.d.comb += [
             area.rows.eq(rows), area.columns.eq(columns), area.emit.eq(emit),
             area.column.eq(Mux(second & beside, columns, 0)),

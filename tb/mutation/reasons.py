@@ -14,8 +14,6 @@ _REASONS = (
      "what stays in the pipeline without i_requantise, which only changes when nothing is inside"),
     ("load_addresses", r"column_after_0\[(19|2\d|3\d)\]",
      "bytes along a row, of which a descriptor cannot ask for so many"),
-    ("loop_nest", r"^const1 .*assign \\\$9  = ~ \\\$8",
-     "more than 15 users of a bank: each has another bank of the other operand, of which there are 8"),
     ("loop_nest", r"^const0 .*\.B\[6\] .*i_fields\[431:416\]",
      "a panel of 64 rows, which fits no bank of this core and is refused"),
     ("door", r"(\(\$112\[\d+\]\) of Cfu\.core\.engine\.readout,|engine\.readout, .*signal\$40 )",

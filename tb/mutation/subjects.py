@@ -66,7 +66,7 @@ class Subject:
 _DOOR = "Cfu Cfu.core Cfu.core.engine Cfu.core.engine.datapath Cfu.core.engine.readout " \
         "Cfu.core.engine.panels_a Cfu.core.engine.runs Cfu.waiting"
 _CORE = "Cfu.core.engine.memory Cfu.core.engine.memory.chain Cfu.core.engine.memory.store " \
-        "Cfu.core.engine.memory.load_data Cfu.core.engine.memory.infos Cfu.core.engine"
+        "Cfu.core.engine.memory.load_data Cfu.core.engine"
 
 SUBJECTS = {subject.name: subject for subject in (
     Subject("pe", ("test_pe",), "PE"),
