@@ -4,9 +4,9 @@ from amaranth.hdl import ClockDomain, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .command import Command, Order, order_of
 from .config import Config
 from .core import Core
-from .engine import Command, Order
 from .memory_port import AXI_PINS
 from .queue import Queue
 
@@ -71,7 +71,7 @@ class Cfu(wiring.Component):
             command.function_id.eq(self.cmd_payload_function_id),
             command.input_0.eq(self.cmd_payload_inputs_0),
             command.input_1.eq(self.cmd_payload_inputs_1),
-            order.as_value().eq(core.engine.order(command)),
+            order.as_value().eq(order_of(command, memory=self.config.memory)),
             self.cmd_ready.eq(waiting.w_rdy & ~domain.rst),
             accepted.eq(self.cmd_valid & self.cmd_ready),
             # A command waits only if others do or the core does not take it.

@@ -4,8 +4,9 @@ from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .command import Order
 from .config import Config
-from .engine import Engine, Order
+from .engine import Engine
 from .memory_port import AXI_PINS, MemoryPort
 
 __all__ = ["Core"]

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from . import isa
 from .bookkeeping import PanelBook, RunQueue
+from .command import Order
 from .config import WORD, Config
 from .datapath import Datapath
 from .isa import Error, Op, Port, Read, Write
@@ -18,18 +19,7 @@ from .memory_port import PORT
 from .pipeline import exceeds, holds, lookup
 from .readout import Readout
 
-__all__ = ["Command", "Engine", "Order"]
-
-#: One instruction.
-Command = data.StructLayout({"function_id": 10, "input_0": 32, "input_1": 32})
-
-#: What a door sees of a command already. ``at_once``: PUSH, READ or RESET, which are judged and
-#: carried out in one cycle; ``legal``: to a port that there is; ``a``, ``b``, ``table``,
-#: ``descriptor``: a PUSH to that port; ``result``: a READ of a result. ``minimum``: one of its bytes is
-#: -128, whatever it is.
-Kind = data.StructLayout({"at_once": 1, "reset": 1, "legal": 1, "a": 1, "b": 1, "table": 1,
-                          "descriptor": 1, "result": 1, "minimum": 1})
-Order = data.StructLayout({"command": Command, "kind": Kind})
+__all__ = ["Engine"]
 
 #: What can be wrong with a command that is not carried out at once; the last one counts.
 _ERRORS = {"reading": Error.BUSY, "size": Error.SIZE, "steps": Error.SIZE, "depth": Error.DEPTH,
@@ -80,21 +70,6 @@ class Engine(wiring.Component):
             "i_order": In(Order), "i_present": In(1), "i_execute": In(1), "i_full": In(1),
             "i_room": In(1), "o_ready": Out(1), "o_result": Out(32),
             **({"port": Out(PORT)} if config.memory else {})})
-
-    def order(self, command):
-        """A command with its kind, as a value."""
-        op, port = command.function_id[:3], command.function_id[3:]
-        push, read = op == Op.PUSH, op == Op.READ
-        bytes_ = Cat(command.input_0, command.input_1)
-        ports = max(Port) if self.config.memory else Port.TABLE
-        kind = {"at_once": push | read | (op == Op.RESET), "reset": op == Op.RESET,
-                "legal": Mux(push, port <= ports, port == 0),
-                "a": push & (port == Port.A), "b": push & (port == Port.B),
-                "table": push & (port == Port.TABLE),
-                "descriptor": push & (port == Port.DESCRIPTOR) if self.config.memory else 0,
-                "result": read & (port == 0),
-                "minimum": Cat(bytes_.word_select(n, 8) == 0x80 for n in range(WORD)).any()}
-        return Cat(command, *(kind[field] for field, _ in Kind))
 
     def elaborate(self, _platform):
         m = Module()

@@ -5,9 +5,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .axi_narrow import NARROW_PINS, AxiNarrow
+from .command import Command, order_of
 from .config import Config
 from .core import Core
-from .engine import Command
 from .isa import Op, Read, function_id
 
 __all__ = ["AXI", "CONSTANT", "NPU", "PINS"]
@@ -78,7 +78,7 @@ class NPU(wiring.Component):
         op, sent = command.function_id[:3], Signal()
         m.d.comb += [
             core.i.valid.eq(waiting | asking), sent.eq(core.i.valid & core.i.ready),
-            given.eq(command), core.i.payload.as_value().eq(core.engine.order(given)),
+            given.eq(command), core.i.payload.as_value().eq(order_of(given, memory=self.config.memory)),
         ]
         with m.If(~waiting):
             m.d.comb += given.function_id.eq(function_id(Op.GET, Read.ERROR))

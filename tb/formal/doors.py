@@ -29,7 +29,6 @@ class AnyEngine(wiring.Component):
     """Ready at any time; answers with the first operand, and a RESET as it has to be."""
 
     def __init__(self, engine):
-        self.order = engine.order
         super().__init__(engine.signature)
 
     def elaborate(self, _platform):
