@@ -88,7 +88,7 @@ def test_steps_are_those_of_torch():
                                              torch.from_numpy(samples.labels))
     loss.backward()
     for got, w, one in zip(mlp._layers(total / draws), (w1, w2), unit, strict=True):
-        expected = -scales.lr * w.grad.numpy() * one
+        expected = np.clip(-scales.lr * w.grad.numpy() * one, -127, 127)    # steps saturate
         assert abs((got * expected).sum() / (expected**2).sum() - 1) < 0.02
         assert np.corrcoef(got.ravel(), expected.ravel())[0, 1] > 0.99
 
