@@ -259,7 +259,8 @@ def _geometry(rng) -> _Geometry:
             values = rng.integers(low, high, 2, endpoint=True).tolist()
             return tuple(values if rng.random() < 0.5 else values[:1] * 2)
 
-        found = _Geometry(images=int(rng.integers(1, 3)), size=pair(1, 7), taps=pair(1, 3),
+        size = pair(1, 7) if rng.random() < 0.9 else (int(rng.integers(33, 40)), 1)
+        found = _Geometry(images=int(rng.integers(1, 3)), size=size, taps=pair(1, 3),
                           stride=pair(1, 3), padding=pair(0, 2), dilation=pair(1, 2))
         if min(found.output) > 0:
             return found

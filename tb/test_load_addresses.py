@@ -9,7 +9,7 @@ from backbeat_rtl.memory_port import PAGE, Burst
 
 from .harness import Simulation
 from .streams import Sink, Source, bits, cycle, drain, fields
-from .test_gather import CLASSES, Walk, expected_words, gathered, port_value, tensor
+from .test_gather import CLASSES, Walk, expected_words, gathered, geometry, port_value, tensor
 
 SPLITTER, ADDRESSES = Simulation(Splitter), Simulation(LoadAddresses)
 MOST_BEATS = 256
@@ -171,6 +171,9 @@ class Patches(Matrix):
 
     def __init__(self, rng):
         self.fields = tensor(rng, CLASSES["backward"](rng))
+        if rng.random() < 0.2:      # segments of as many bytes as there can be
+            self.fields = geometry(self.fields, pixel=WORD * int(rng.integers(2**11, 2**13)), taps_x=1,
+                                   grid_y=1, grid_x=1)
         rows = self.fields["grid_y"] * self.fields["grid_x"] * 2
         columns = self.fields["pixel"] * self.fields["taps_x"] * 2
         self.base, self.pitch, self.group, self.wrap = WORD * int(rng.integers(0, 2**29)), 0, 0, 0

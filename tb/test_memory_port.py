@@ -9,9 +9,19 @@ from cocotb.triggers import ClockCycles
 
 from backbeat.program import collect, compile_job
 from backbeat_rtl.descriptor_model import ChainResult, run_descriptor
-from backbeat_rtl.isa import DESCRIPTOR_WORDS, FETCHED_WORDS, DescriptorOp, Op, Read, Write, encode
+from backbeat_rtl.isa import (
+    DESCRIPTOR_WORDS,
+    FETCHED_WORDS,
+    DescriptorOp,
+    Error,
+    Op,
+    Port,
+    Read,
+    Write,
+    encode,
+)
 
-from .commands import command, commands_of
+from .commands import command, commands_of, get, load
 from .descriptors import random_chain
 from .memory_image import SIZE, Arena, Chain, Descriptor, words_of
 from .memory_port import BASE, CORES, start
@@ -281,6 +291,16 @@ def test_counters_say_what_waited_for_memory(config):
     CORES[config].run(counters_say_what_waited, config=config)
 
 
+def steps(d: dict, config) -> int:
+    """Of K that a descriptor's product feeds into the array."""
+    if d["op"] != DescriptorOp.GEMM:
+        return 0
+    rows, columns = (sum(-(-min(d[panel], d[size] - at) // lanes) for at in range(0, d[size], d[panel]))
+                     for size, panel, lanes in (("m", "a_panel", config.rows),
+                                                ("n", "b_panel", config.columns)))
+    return rows * columns * d["k"]
+
+
 async def counters_say_what_waited(dut, rng, config):
     """The same products, first as fast as can be: what is only busy does not wait, what waits is busy,
     and a slow memory is waited for longer."""
@@ -288,7 +308,7 @@ async def counters_say_what_waited(dut, rng, config):
     c = host.config
     assert await host.get(Read.SIZE) == [encode(
         "SIZE", depth=c.depth, tiles=c.tiles, banks=c.banks, memory=1)]
-    counters = (Read.CYCLES, Read.LOAD_BUSY, Read.LOAD_WAIT, Read.RUN_WAIT, Read.STORE_BUSY,
+    counters = (Read.CYCLES, Read.FED, Read.LOAD_BUSY, Read.LOAD_WAIT, Read.RUN_WAIT, Read.STORE_BUSY,
                 Read.STORE_WAIT)
     results, waits = 0, []
     while results < 1000:       # of few there may be none that waits
@@ -301,8 +321,9 @@ async def counters_say_what_waited(dut, rng, config):
         before = await host.get(*counters)
         await host.carry_out(chain, f"pauses {chance}", model)
         after = await host.get(*counters)
-        cycles, load, load_wait, run_wait, store, store_wait = (
+        cycles, fed, load, load_wait, run_wait, store, store_wait = (
             (b - a) % 2**32 for a, b in zip(before, after, strict=True))
+        assert fed == sum(steps(d.fields, c) for d in chain.descriptors), f"pauses {chance}: {fed} steps"
         assert load_wait < load < cycles and store_wait < store < cycles and run_wait < cycles, (
             f"pauses {chance}: {load_wait} of {load}, {store_wait} of {store}, {run_wait} in {cycles}")
         waits.append((load_wait, run_wait, store_wait))
@@ -310,3 +331,18 @@ async def counters_say_what_waited(dut, rng, config):
     for pause in 1, 2:
         await ClockCycles(dut.clk, pause)
         assert (still := await host.get(*counters[1:])) == after[1:], f"{still}: nothing was under way"
+
+
+def test_words_before_a_bad_one_are_counted():
+    CORES["4x4"].run(words_before_a_bad_one_are_counted)
+
+
+async def words_before_a_bad_one_are_counted(dut, rng):
+    """Of those that are pushed; what comes from memory has no part in it."""
+    host = start(dut, "4x4", rng)
+    for count in (0, 1, 5, 21):
+        await host.reset()
+        await host.tell([load(Port.A, depth=88, tiles=1, last=4),
+                         *[command(Op.PUSH, Port.A, 7, 7)] * count])
+        assert await host.ask([command(Op.PUSH, Port.A, 0x80), get(Read.ERROR_VALUE)]) == [
+            Error.OPERAND, count]

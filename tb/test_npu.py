@@ -162,6 +162,15 @@ async def every_bit_of_an_answer_arrives(dut, rng):
     words = [(await cpu.ask(*each))[0] for each in read(shape[0] * config.columns)]
     sums = a.astype(np.int32) @ b.T.astype(np.int32)
     assert words == sums.reshape(-1).view(np.uint32).tolist()
+    # The same as INT8, by entries of the table that make zeros of them and add another bias each.
+    for each in [command(Op.SET, Write.SHIFT, 40), command(Op.SET, Write.TABLE),
+                 *(command(Op.PUSH, Port.TABLE, bias << 20, 1 << 20) for bias in range(config.columns)),
+                 readout(requantise=1)]:
+        assert await cpu.ask(*each) == (0, False)
+    sums = sums.astype(np.int64) + (np.arange(config.columns) << 20)
+    expected = np.clip((sums * 2**20 + 2**39) >> 40, -128, 127).astype(np.int8)
+    words = [(await cpu.ask(*each))[0] for each in read(len(expected))]
+    assert words == expected.view("<u4").reshape(-1).tolist()
 
 
 def test_illegal_commands_are_exceptions():
