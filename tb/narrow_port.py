@@ -65,14 +65,15 @@ class NpuBench(wiring.Component):
 
 
 class NarrowRules(AxiRules):
-    """``beats`` counts those of 4 bytes. No answer is waited for that is not owed."""
+    """``beats`` counts those of 4 bytes. No answer and no word is waited for that is not owed."""
 
     async def _watch(self):
         cocotb.start_soon(super()._watch())
         while True:
             await FallingEdge(self.dut.clk)     # what the rising one has brought is counted by then
-            assert self.unanswered or self.dut.reset.value or not self.pins["b"][1].value, (
-                "bready, and nothing has been written")
+            for channel, owed in (("b", self.unanswered), ("r", self.reading)):
+                assert owed or self.dut.reset.value or not self.pins[channel][1].value, (
+                    f"{channel}ready, and nothing is owed")
 
     def _burst(self, channel: str) -> int:
         name, address, length, size, kind = self.now

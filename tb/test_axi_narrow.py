@@ -56,9 +56,9 @@ class Answers(Ram):
 
 
 def late(rng):
-    """Cycles in which a channel stands still: most."""
+    """Cycles in which a channel stands still: most, and now and then until all else has been done."""
     while True:
-        yield from [True] * int(rng.integers(1, 200))
+        yield from [True] * int(rng.integers(1, rng.choice([200, PATIENCE - 500])))
         yield False
 
 

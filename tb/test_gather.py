@@ -83,7 +83,7 @@ def tensor(rng, steps: dict[str, int]) -> dict[str, int]:
 
 
 #: What is counted so far that the upper bits of counters and positions take part.
-FAR = "grid_x", "grid_y", "taps_x", "taps_y", "pixel", "pixel", "pixel", "grid_y"
+FAR = "grid_x", "grid_y", "taps_x", "taps_y", "pixel", "pixel", "pixel", "grid_y", "grid_x"
 
 
 def far_out(rng, d: dict[str, int], way: str, step: int) -> tuple[int, int]:
