@@ -41,7 +41,8 @@ def broken_rules(rng, config: Config) -> list[tuple[str, dict, Error, "str | int
         *((f"{name} of {value:,}", {name: value} | needs, Error.DIMENSION, name)
           for name, least, needs in (("m", 1 << 24, {"n": 0}), ("n", 1 << 24, {"k": 0}),
                                      ("k", 1 << 17, {"chunk": 0}))
-          for value in (0, 2**32 - 1, *(1 << bit for bit in range(least.bit_length() - 1, 32)))),
+          # Of the larger ones something is left without their highest bit.
+          for value in (0, least, 2**32 - 1, *(1 << bit | 1 for bit in range(least.bit_length(), 32)))),
         *((f"{name} of {value} in {'ab'['gather_b' in gathered]}",
            gathered | {name: value, "c_pitch": 0} | needs, Error.DIMENSION, name)
           for gathered in (tensor, other)

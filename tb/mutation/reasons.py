@@ -19,14 +19,8 @@ _REASONS = (
     ("gather", r"^cnot1 by \[17\] .*signal\$19\[62\]",
      "turned by an odd pair of bytes in a pixel, of which there are eights"),
     ("gather", r"^cnot1 by \[185\] ", "turned by bytes along a row: half a million of them"),
-    ("load_addresses", r"(\(\$91\[2\d\]\)|\(o__payload\[46\]\))",
-     "an upper bit of bytes along a row, or of a pixel, of which the bench has fewer"),
     ("load_addresses", r"^cnot1 by \[11\] .*\(\$48\[29\]\)",
      "turned by rows of a group: two thousand of them"),
-    ("axi_narrow", r"(\(narrow__wlast\[0\]\)|_ends, line )",
-     "words before their address, or answers that nobody waits for: AXI allows the first and no memory "
-     "gives the second (`narrow.words` notices the first)"),
-    ("npu", r"^inv .*signal\$12 \[2:0\] == 2'h3", "entries of the table, which the door's benches push"),
     ("door", r"\(\$24\[0\]\) of Cfu\.core\.engine\.readout,",
      "stripes beside each other, which only descriptors have"),
     ("door", r"^cnot0 by \[0\] .*\(\$25\[\d\]\) of Cfu\.core\.engine\.datapath",
@@ -41,14 +35,8 @@ _REASONS = (
      "which half is read, a cycle late: nothing of it is complete so soon"),
     ("core", r"\(\$155\[2\d\]\) of \S*\.store,",
      "a column where a macro-tile begins: the four-millionth"),
-    ("core", r"\(\$272\[0\]\) of Cfu\.core\.engine,",
-     "words pushed before a bad one, which the door's benches count"),
-    ("core", r"\(\$201\[\d+\]\) of Cfu\.core\.engine,",
-     "the counter FED, which the door's benches check"),
     ("core", r"^const\d nest\.\S+ \(\$113\[(3[2-9]|[45]\d|6[0-3])\]\) ",
      "a word of the descriptor that says nothing"),
-    ("core", r"^const0 chain\.words_10\[37\] ",
-     "a grid of 32 rows of pixels, of which the bench has fewer"),
 )
 
 
