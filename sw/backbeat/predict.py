@@ -15,7 +15,7 @@ LONGEST_WALK = 800
 #: Cycles, as measured: from the doorbell to the first word of an operand, but for the descriptor's
 #: words and two latencies; from an operand's last word to the array; from a tile's last step to the
 #: read-out of its sums; from the last word read out to the answer, but for two latencies.
-_START, _FEED, _DRAIN, _END = 50, 12, 20, 38
+_START, _FEED, _DRAIN, _END = 55, 13, 21, 40
 #: Bytes of a descriptor that are read.
 _DESCRIPTOR = 4 * FETCHED_WORDS
 #: Read bursts, and panels, asked for ahead of their data, and write bursts not yet acknowledged; cycles,
